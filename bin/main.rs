@@ -1,2 +1,55 @@
-//! Placeholder.
-fn main() {}
+//! The command line of dunlin.
+//!
+//! Holds no logic that a library could hold: `cli` says what may be typed, each verb has a file, and
+//! this one maps what came of it to an exit code, in one place. Knows nothing of sockets, frames or
+//! users.
+
+#![forbid(unsafe_code)]
+
+mod check;
+mod cli;
+mod control;
+mod failure;
+mod log;
+mod serve;
+mod settings_file;
+mod status;
+mod terminal;
+
+use clap::Parser;
+use cli::{Cli, Verb};
+use dunlin_server::exit::ExitCode;
+use failure::Failure;
+use std::process;
+
+fn main() -> process::ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(said) => {
+            // Help and version come this way too, and go to standard output.
+            let _ = said.print();
+            let wrong = said.use_stderr();
+            return if wrong { ExitCode::BadUsage } else { ExitCode::Ok }.into();
+        }
+    };
+    match run(&cli.verb) {
+        Ok(code) => code.into(),
+        Err(failure) => {
+            terminal::complain(&failure);
+            failure.code.into()
+        }
+    }
+}
+
+fn run(verb: &Verb) -> Result<ExitCode, Failure> {
+    match verb {
+        Verb::Serve(serve) => serve::run(serve),
+        Verb::Check(check) => check::run(check),
+        Verb::Status(status) => status::run(status),
+        Verb::Reload(reload) => control::reload(reload),
+        Verb::Stop(stop) => control::stop(stop),
+        Verb::Upgrade(upgrade) => control::upgrade(upgrade),
+        Verb::Balance(balance) => control::balance(balance),
+        Verb::Drain(drain) => control::drain(drain),
+    }
+}

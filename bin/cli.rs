@@ -1,0 +1,186 @@
+//! What may be typed: one struct per verb. The comments are the help text.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// An instant-messaging server over WebSocket: a master, its workers, a timer process and task
+/// processes. Connections outlive the worker that serves them.
+#[derive(Debug, Parser)]
+#[command(name = "dunlin", version, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+const EXIT_CODES: &str =
+    "Exit codes: 0 done, 1 failed, 2 wrong flags or config, 3 no server is running.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Serve(Serve),
+    Check(Check),
+    Status(Status),
+    Reload(Reload),
+    Stop(Stop),
+    Upgrade(Upgrade),
+    Balance(Balance),
+    Drain(Drain),
+}
+
+/// Run the server.
+///
+/// Each flag has a key in the config file and a variable in the environment
+/// (DUNLIN_SERVER__WORKERS=4). A flag goes before the environment, the environment before the file,
+/// the file before the default.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: dunlin serve -w 4 -l 127.0.0.1:9502 --set log.level=debug")]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    pub(crate) settings: SettingsFlags,
+    /// Leave the terminal; returns when the server is ready or has failed [server.daemonize]
+    #[arg(short, long)]
+    pub(crate) daemonize: bool,
+}
+
+/// Print the settings a server would start with, and where each comes from.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: dunlin check -c /etc/dunlin/dunlin.toml")]
+pub(crate) struct Check {
+    #[command(flatten)]
+    pub(crate) settings: SettingsFlags,
+}
+
+/// Flags that set settings. They take any text: whether it fits is said in one voice with the file
+/// and the environment.
+#[derive(Debug, Default, Args)]
+pub(crate) struct SettingsFlags {
+    /// Read this config file [default: ./dunlin.toml, else /etc/dunlin/dunlin.toml, if there is one]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Worker processes; 0 is one per core [server.workers]
+    #[arg(short, long, value_name = "N", allow_hyphen_values = true)]
+    pub(crate) workers: Option<String>,
+    /// Listen here; may be given again [server.listen]
+    #[arg(short, long, value_name = "ADDR", value_delimiter = ',')]
+    pub(crate) listen: Vec<String>,
+    /// Task processes [server.task_workers]
+    #[arg(short, long, value_name = "M", allow_hyphen_values = true)]
+    pub(crate) task_workers: Option<String>,
+    /// Where pid file, status pipe and control socket are [server.run_dir]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) run_dir: Option<PathBuf>,
+    /// Rows of the session table [table.max_sessions]
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub(crate) max_sessions: Option<String>,
+    /// Set any key; may be given again
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+/// Show how the server is doing.
+///
+/// Works while a worker is stuck. `cat RUN_DIR/status.pipe` prints the same as --json.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: dunlin status --watch")]
+pub(crate) struct Status {
+    /// Print the JSON of the status pipe as it is
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print it again every second, until Ctrl-C
+    #[arg(long)]
+    pub(crate) watch: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerFlags,
+}
+
+/// Re-read the config and replace every process; connections stay open.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: dunlin reload --tasks")]
+pub(crate) struct Reload {
+    /// Replace the task processes only
+    #[arg(long)]
+    pub(crate) tasks: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerFlags,
+}
+
+/// Stop the server gracefully.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: dunlin stop --timeout 10")]
+pub(crate) struct Stop {
+    /// Wait so many seconds for the server to be gone; the server bounds itself by server.stop_timeout
+    #[arg(long, value_name = "S", default_value_t = 60)]
+    pub(crate) timeout: u32,
+    #[command(flatten)]
+    pub(crate) server: ServerFlags,
+}
+
+/// Start the binary again, in place; connections stay open.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: dunlin upgrade /usr/local/bin/dunlin")]
+pub(crate) struct Upgrade {
+    /// Start this file instead of the one that runs
+    #[arg(value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) server: ServerFlags,
+}
+
+/// Even the connections out over the workers.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: dunlin balance")]
+pub(crate) struct Balance {
+    #[command(flatten)]
+    pub(crate) server: ServerFlags,
+}
+
+/// Move the connections of one worker to the others.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: dunlin drain 2")]
+pub(crate) struct Drain {
+    /// The worker's slot, as `dunlin status` names it
+    #[arg(value_name = "WORKER")]
+    pub(crate) worker: u16,
+    #[command(flatten)]
+    pub(crate) server: ServerFlags,
+}
+
+/// Which server is meant.
+#[derive(Debug, Args)]
+pub(crate) struct ServerFlags {
+    /// The server's run directory [default: as `dunlin serve` finds it]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) run_dir: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_of_serve_are_those_of_the_contract() {
+        let words = "dunlin serve -c a.toml -w 2 -l 127.0.0.1:1 -l [::1]:2 -t 3 --run-dir /r \
+                     --max-sessions 9 --set a.b=c --set d.e=f -d";
+        let cli = Cli::try_parse_from(words.split_whitespace()).unwrap();
+        let Verb::Serve(serve) = cli.verb else { panic!("another verb") };
+        assert_eq!(serve.settings.listen, ["127.0.0.1:1", "[::1]:2"]);
+        assert_eq!(serve.settings.set, ["a.b=c", "d.e=f"]);
+        assert_eq!(serve.settings.task_workers.as_deref(), Some("3"));
+        assert!(serve.daemonize);
+    }
+
+    #[test]
+    fn every_verb_has_an_example() {
+        for verb in Cli::command().get_subcommands() {
+            let example = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let words = example.strip_prefix("Example: ").unwrap_or_default();
+            assert!(Cli::try_parse_from(words.split_whitespace()).is_ok(), "{}", verb.get_name());
+        }
+    }
+}

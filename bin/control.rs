@@ -1,0 +1,154 @@
+//! The verbs that ask a running server for something, and what they say of the outcome.
+
+use crate::cli::{Balance, Drain, Reload, ServerFlags, Stop, Upgrade};
+use crate::failure::Failure;
+use crate::settings_file::run_dir;
+use crate::terminal;
+use dunlin_server::clock;
+use dunlin_server::control::{self, ControlRequest};
+use dunlin_server::exit::ExitCode;
+use serde_json::Value as Json;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+/// `dunlin reload`.
+pub(crate) fn reload(flags: &Reload) -> Result<ExitCode, Failure> {
+    let result = ask(&flags.server, &ControlRequest::Reload { tasks: flags.tasks }, "reload")?;
+    let what = if flags.tasks { "task processes replaced" } else { "reloaded" };
+    terminal::print(&outcome(what, &result))?;
+    Ok(ExitCode::Ok)
+}
+
+/// `dunlin upgrade`.
+pub(crate) fn upgrade(flags: &Upgrade) -> Result<ExitCode, Failure> {
+    let file = match &flags.file {
+        // The server has a working directory of its own.
+        Some(file) => Some(
+            std::path::absolute(file)
+                .map_err(|error| Failure::failed(format!("{}: {error}", file.display())))?
+                .to_string_lossy()
+                .into_owned(),
+        ),
+        None => None,
+    };
+    let result = ask(&flags.server, &ControlRequest::Upgrade { file }, "upgrade")?;
+    terminal::print(&outcome("upgraded", &result))?;
+    Ok(ExitCode::Ok)
+}
+
+/// `dunlin balance`.
+pub(crate) fn balance(flags: &Balance) -> Result<ExitCode, Failure> {
+    let result = ask(&flags.server, &ControlRequest::Balance, "balance")?;
+    terminal::print(&outcome("balanced", &result))?;
+    Ok(ExitCode::Ok)
+}
+
+/// `dunlin drain`.
+pub(crate) fn drain(flags: &Drain) -> Result<ExitCode, Failure> {
+    let request = ControlRequest::Drain { worker: flags.worker };
+    let result = ask(&flags.server, &request, "drain")?;
+    terminal::print(&outcome(&format!("worker {} drained", flags.worker), &result))?;
+    Ok(ExitCode::Ok)
+}
+
+/// `dunlin stop`: the signal, as any script would send it, and then the wait.
+pub(crate) fn stop(flags: &Stop) -> Result<ExitCode, Failure> {
+    let run_dir = run_dir(&flags.server);
+    let begun = clock::now();
+    let pid = control::terminate(&run_dir)?;
+    let limit_ms = u64::from(flags.timeout) * 1_000;
+    let mut next_word_ms = WORD_EVERY_MS;
+    while !control::is_gone(&run_dir, pid) {
+        let waited_ms = clock::now().since(begun);
+        if waited_ms >= limit_ms {
+            let line =
+                format!("the server with pid {pid} is still there after {} s", flags.timeout);
+            return Err(Failure::failed(line));
+        }
+        if waited_ms >= next_word_ms {
+            next_word_ms += WORD_EVERY_MS;
+            terminal::complain(&progress(&run_dir, pid, waited_ms));
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+    let took_ms = clock::now().since(begun);
+    terminal::print(&format!("dunlin stopped (pid {pid}) in {took_ms} ms\n"))?;
+    Ok(ExitCode::Ok)
+}
+
+/// How long the verbs wait for their outcome. A slot takes `server.handover_timeout` at worst, and
+/// the server answers before this with what it has.
+const OUTCOME_TIMEOUT: Duration = Duration::from_secs(300);
+/// How often `stop` looks whether the server is gone, and how often it says that it is not.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+const WORD_EVERY_MS: u64 = 1_000;
+/// How long a server that stops may take to say how it is.
+const PROGRESS_TIMEOUT: Duration = Duration::from_millis(200);
+
+fn ask(flags: &ServerFlags, request: &ControlRequest, deed: &str) -> Result<Json, Failure> {
+    let answer = control::ask(&run_dir(flags), request, OUTCOME_TIMEOUT)?;
+    if answer.ok {
+        return Ok(answer.result);
+    }
+    let error = answer.error.unwrap_or_else(|| "the server gave no reason".to_owned());
+    Err(Failure::failed(format!("{deed} refused: {error}")))
+}
+
+fn progress(run_dir: &Path, pid: i32, waited_ms: u64) -> String {
+    let left = control::read_status(run_dir, PROGRESS_TIMEOUT)
+        .ok()
+        .and_then(|text| serde_json::from_str::<Json>(&text).ok())
+        .and_then(|status| status["sessions"]["used"].as_u64())
+        .map(|sessions| format!(", {sessions} sessions left"))
+        .unwrap_or_default();
+    format!("waiting for pid {pid} to stop, {} s{left}", waited_ms / 1_000)
+}
+
+/// What an answer says was done, as far as it says so.
+fn outcome(what: &str, result: &Json) -> String {
+    let mut text = what.to_owned();
+    if let Some(ms) = result["took_ms"].as_u64() {
+        text.push_str(&format!(" in {ms} ms"));
+    }
+    let counts: Vec<String> = [
+        ("adopted", "connections handed on"),
+        ("moved", "connections moved"),
+        ("dropped", "connections dropped"),
+    ]
+    .into_iter()
+    .filter_map(|(name, words)| Some(format!("{} {words}", result[name].as_u64()?)))
+    .collect();
+    if !counts.is_empty() {
+        text.push_str(&format!("; {}", counts.join(", ")));
+    }
+    text.push('\n');
+    for (name, words) in [("applied", "applied"), ("needs_restart", "needs a restart")] {
+        let keys: Vec<&str> =
+            result[name].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
+        if !keys.is_empty() {
+            text.push_str(&format!("{words}: {}\n", keys.join(", ")));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_outcome_says_what_the_server_said_and_no_more() {
+        assert_eq!(outcome("balanced", &Json::Null), "balanced\n");
+        let report = json!({
+            "took_ms": 12, "adopted": 3, "dropped": 0,
+            "applied": ["log.level"], "needs_restart": ["server.workers", "server.listen"],
+        });
+        assert_eq!(
+            outcome("reloaded", &report),
+            "reloaded in 12 ms; 3 connections handed on, 0 connections dropped\n\
+             applied: log.level\nneeds a restart: server.workers, server.listen\n"
+        );
+    }
+}

@@ -1,0 +1,203 @@
+//! [`ImApp`]: hooks to calls, and nothing decided here.
+//!
+//! Invariant: between two hooks a worker keeps nothing but its settings and handles on shared memory,
+//! so any worker may go on with any connection.
+
+use crate::close::CloseReason;
+use crate::config::{ConfigError, ImConfig, listen_addresses};
+use crate::http;
+use crate::methods;
+use crate::protocol::notification::{self, Hello, Reconnect};
+use crate::session;
+use crate::tables::{self, Tables};
+use dunlin_server::settings::Settings;
+use dunlin_server::{
+    App, AreaRequest, Closed, ConnId, Context, Handshake, MasterContext, Message, Reply, Request,
+    RequestId, StopReason, UpgradeRequest,
+};
+use dunlin_table::Column;
+use serde_json::{Value as Json, json};
+
+/// How clients are asked to come back after a close they did not want.
+pub(crate) const RECONNECT: Reconnect = Reconnect { base_ms: 500, max_ms: 30_000, jitter: 0.5 };
+
+/// The instant-messaging application.
+#[derive(Debug)]
+pub struct ImApp {
+    pub(crate) config: ImConfig,
+    max_sessions: u32,
+    /// Random words for the node's id and the index's seed, drawn before the first fork: a generator
+    /// that is copied by a fork repeats itself.
+    random: [u64; 2],
+    /// There from `start` on, which runs before the first fork.
+    tables: Option<Tables>,
+}
+
+/// The application could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum NewError {
+    /// The settings are not usable.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The kernel gave no random bytes.
+    #[error("no random bytes from the kernel: {0}")]
+    Random(getrandom::Error),
+}
+
+impl ImApp {
+    /// The application as its settings mean it; they must have [`crate::IM_KEYS`] and the server's
+    /// keys among their specs.
+    ///
+    /// # Errors
+    /// See [`NewError`].
+    pub fn new(settings: &Settings) -> Result<Self, NewError> {
+        let config = ImConfig::from_settings(settings)?;
+        config.check_open_mode(&listen_addresses(settings))?;
+        let random = || getrandom::u64().map_err(NewError::Random);
+        Ok(Self {
+            config,
+            max_sessions: u32::try_from(settings.count("table.max_sessions")).unwrap_or(u32::MAX),
+            random: [random()?, random()?],
+            tables: None,
+        })
+    }
+
+    /// What is in shared memory.
+    pub(crate) fn tables(&self) -> &Tables {
+        self.tables.as_ref().expect("`start` ran in the master before anything else was forked")
+    }
+
+    /// Says `bye` and closes, after what is queued. False if the connection is not open.
+    pub(crate) fn say_bye(
+        context: &mut Context<'_, Self>,
+        conn: ConnId,
+        reason: CloseReason,
+    ) -> bool {
+        let bye = notification::encode(&reason.bye(1));
+        // Where there is no room for it the close frame alone must do.
+        let _ = context.push_droppable(conn, Message::Text(&bye));
+        context.disconnect(conn, reason.code(), reason.text())
+    }
+
+    /// Gives a session the time to log in that every new one has.
+    pub(crate) fn await_login(&self, context: &mut Context<'_, Self>, conn: ConnId) {
+        context.set_heartbeat(conn, None);
+        let deadline = context.now() + self.config.login_timeout_ms;
+        context.set_deadline(conn, Some(deadline));
+    }
+
+    fn hello(&self, conn: ConnId) -> Hello {
+        Hello {
+            session: conn.to_string(),
+            node: self.tables().node.to_string(),
+            login_timeout_ms: self.config.login_timeout_ms,
+            heartbeat_ms: self.config.heartbeat_ms,
+            max_message: self.config.max_message_bytes,
+            reconnect: RECONNECT,
+        }
+    }
+}
+
+impl App for ImApp {
+    type PipeMessage = ();
+    type Task = ();
+    type TaskResult = ();
+
+    fn columns(&self) -> Vec<Column> {
+        tables::columns()
+    }
+
+    fn areas(&self) -> Vec<AreaRequest> {
+        tables::areas(self.max_sessions)
+    }
+
+    fn status(&self, master: &MasterContext<'_>) -> Json {
+        let logged_in = self.tables().count_logged_in(master.sessions);
+        json!({
+            "sessions": {"logged_in": logged_in},
+            "redis": {"configured": false, "connected": false, "last_error": null},
+        })
+    }
+
+    fn start(&mut self, master: &mut MasterContext<'_>) {
+        let [node, seed] = self.random;
+        self.tables = Some(Tables::new(master.sessions, master.areas, node, seed));
+    }
+
+    fn before_reload(
+        &mut self,
+        master: &mut MasterContext<'_>,
+        settings: &Settings,
+    ) -> Result<(), String> {
+        let sentence = |error: ConfigError| error.to_string();
+        let config = ImConfig::from_settings(settings).map_err(sentence)?;
+        config.check_open_mode(master.listen).map_err(sentence)?;
+        self.config = config;
+        Ok(())
+    }
+
+    fn worker_stop(&mut self, context: &mut Context<'_, Self>, reason: StopReason) {
+        if reason != StopReason::Shutdown {
+            return;
+        }
+        let connections = context.connections();
+        let sessions = usize::try_from(context.table().used()).unwrap_or(usize::MAX);
+        // Clients of all workers come back at once: the spread is by all of them.
+        let bye = notification::encode(&CloseReason::Stopping.bye(sessions));
+        context.push_many(&connections, Message::Text(&bye));
+    }
+
+    fn handshake(
+        &mut self,
+        _context: &mut Context<'_, Self>,
+        _id: RequestId,
+        request: &UpgradeRequest<'_>,
+    ) -> Handshake {
+        if http::takes_upgrade(&request.http.path) {
+            Handshake::accept()
+        } else {
+            Handshake::Refuse(http::no_such_path(&request.http.path))
+        }
+    }
+
+    fn open(&mut self, context: &mut Context<'_, Self>, conn: ConnId, _: &UpgradeRequest<'_>) {
+        let hello = notification::encode(&self.hello(conn));
+        // A connection that is gone already needs no hello; `close` follows.
+        let _ = context.push(conn, Message::Text(&hello));
+        self.await_login(context, conn);
+    }
+
+    fn message(&mut self, context: &mut Context<'_, Self>, conn: ConnId, message: Message<'_>) {
+        match message {
+            Message::Text(text) => {
+                if let Some(answer) = methods::answer(self, context, conn, text) {
+                    // Gone or too slow: the framework closes it, and nothing is left to tell it.
+                    let _ = context.push(conn, Message::Text(&answer));
+                }
+            }
+            Message::Binary(_) => _ = Self::say_bye(context, conn, CloseReason::BinaryNotTaken),
+        }
+    }
+
+    fn request(
+        &mut self,
+        _context: &mut Context<'_, Self>,
+        _id: RequestId,
+        request: &Request,
+    ) -> Reply {
+        Reply::Now(http::respond(&request.method, &request.path))
+    }
+
+    fn deadline(&mut self, context: &mut Context<'_, Self>, conn: ConnId) {
+        let moved = context.table().deadline(conn).is_none_or(|at| at > context.now());
+        if !moved {
+            let logged_in = self.tables().is_logged_in(context.table(), conn);
+            Self::say_bye(context, conn, session::overdue(logged_in));
+        }
+    }
+
+    fn close(&mut self, context: &mut Context<'_, Self>, conn: ConnId, closed: &Closed) {
+        tracing::debug!(session = %conn, code = closed.code, "session closed");
+        self.tables().leave(context.table(), conn);
+    }
+}

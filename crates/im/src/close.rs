@@ -1,0 +1,114 @@
+//! Close codes and what they ask of a client: one table for `bye`, the close frame and the docs.
+//!
+//! Knows no connection. The policy follows from the code alone, so a client that missed the `bye` can
+//! apply it to the close frame.
+
+use crate::protocol::notification::Bye;
+
+/// Why the application closes a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum CloseReason {
+    /// The server stops.
+    Stopping,
+    /// A binary message came.
+    BinaryNotTaken,
+    /// Nothing came for `im.heartbeat`.
+    HeartbeatTimeout,
+    /// No login within `im.login_timeout`.
+    LoginTimeout,
+    /// A newer login of the same user took the place (`im.max_devices`).
+    Replaced,
+    /// Another device of the same user asked for it by `kick`.
+    KickedByOwnDevice,
+}
+
+/// Every reason, for tables and tests.
+pub const CLOSE_REASONS: [CloseReason; 6] = [
+    CloseReason::Stopping,
+    CloseReason::BinaryNotTaken,
+    CloseReason::HeartbeatTimeout,
+    CloseReason::LoginTimeout,
+    CloseReason::Replaced,
+    CloseReason::KickedByOwnDevice,
+];
+
+impl CloseReason {
+    /// The close code.
+    #[must_use]
+    pub const fn code(self) -> u16 {
+        match self {
+            Self::Stopping => 1001,
+            Self::BinaryNotTaken => 1003,
+            Self::HeartbeatTimeout => 4002,
+            Self::LoginTimeout => 4501,
+            Self::Replaced | Self::KickedByOwnDevice => 4510,
+        }
+    }
+
+    /// A sentence for people; fits a close frame.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Stopping => "the server is stopping",
+            Self::BinaryNotTaken => "binary messages are not taken",
+            Self::HeartbeatTimeout => "nothing was heard for longer than the heartbeat",
+            Self::LoginTimeout => "no login in time",
+            Self::Replaced => "replaced by another device of this user",
+            Self::KickedByOwnDevice => "closed by another device of this user",
+        }
+    }
+
+    /// The `bye` that goes before the close frame; `connections` is how many are closed at once.
+    #[must_use]
+    pub fn bye(self, connections: usize) -> Bye {
+        let code = self.code();
+        let reconnect = may_reconnect(code);
+        let after_ms = if reconnect { spread_ms(connections) } else { [0, 0] };
+        Bye { code, reason: self.text(), reconnect, after_ms }
+    }
+}
+
+/// Whether a client that was closed with this code should connect again by itself.
+#[must_use]
+pub const fn may_reconnect(code: u16) -> bool {
+    matches!(code, 1001 | 1006 | 1012 | 1013 | 4000..=4499)
+}
+
+/// The first moment to come back, in milliseconds: what a restart of the server takes.
+const RETURN_AFTER_MS: u64 = 500;
+/// Clients that return in one millisecond on average.
+const RETURNS_PER_MS: u64 = 1;
+/// The shortest and the longest time over which returns are spread.
+const SPREAD_MS: (u64, u64) = (1_500, 30_000);
+
+/// Between when and when so many clients are to come back, so that they do not come at once.
+fn spread_ms(connections: usize) -> [u64; 2] {
+    let needed = u64::try_from(connections).unwrap_or(u64::MAX) / RETURNS_PER_MS;
+    [RETURN_AFTER_MS, RETURN_AFTER_MS + needed.clamp(SPREAD_MS.0, SPREAD_MS.1)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_may_stand_in_a_close_frame_and_follows_the_policy() {
+        for reason in CLOSE_REASONS {
+            let code = reason.code();
+            assert!(matches!(code, 1000..=1003 | 1007..=1014 | 4000..=4999), "{code}");
+            assert!(reason.text().len() <= 123 && !reason.text().is_empty());
+            let bye = reason.bye(10);
+            assert_eq!(bye.reconnect, code == 1001 || (4000..4500).contains(&code), "{code}");
+            assert_eq!(bye.reconnect, bye.after_ms[1] > 0);
+        }
+        assert!(may_reconnect(1012) && may_reconnect(1013) && may_reconnect(4499));
+        assert!(!may_reconnect(4500) && !may_reconnect(1002) && !may_reconnect(1000));
+    }
+
+    #[test]
+    fn many_clients_are_spread_over_a_longer_time() {
+        assert_eq!(CloseReason::Stopping.bye(1).after_ms, [500, 2_000]);
+        assert_eq!(CloseReason::Stopping.bye(10_000).after_ms, [500, 10_500]);
+        assert_eq!(CloseReason::Stopping.bye(usize::MAX).after_ms, [500, 30_500]);
+    }
+}

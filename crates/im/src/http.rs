@@ -1,0 +1,83 @@
+//! Which paths there are, and what they answer without an upgrade.
+//!
+//! Pure: a method and a path in, a response out. Knows no session.
+
+use dunlin_server::Response;
+
+/// Whether a WebSocket upgrade is taken on a path.
+pub(crate) fn takes_upgrade(path: &str) -> bool {
+    matches!(path, "/" | "/ws")
+}
+
+/// What an upgrade on another path gets.
+pub(crate) fn no_such_path(path: &str) -> Response {
+    if path == "/api" || path.starts_with("/api/") {
+        return Response::json(404, &serde_json::json!({"error": "not_found"}));
+    }
+    Response::text(404, "not found: the IM is on /ws\n")
+}
+
+/// The answer to a plain request.
+pub(crate) fn respond(method: &str, path: &str) -> Response {
+    let answer = match path {
+        "/" => || Response::text(200, WELCOME),
+        "/healthz" | "/readyz" => || Response::text(200, "ok\n"),
+        "/ws" => || {
+            Response::text(426, "this path speaks WebSocket\n").header("Upgrade", "websocket")
+        },
+        _ => return no_such_path(path),
+    };
+    match method {
+        "GET" | "HEAD" => answer(),
+        _ => Response::text(405, "only GET and HEAD\n").header("Allow", "GET, HEAD"),
+    }
+}
+
+/// What a person sees who opens the server in a browser.
+const WELCOME: &str = "\
+dunlin: an instant-messaging server
+
+Connect with a WebSocket to /ws on this address (ws://HOST:PORT/ws) and speak JSON-RPC 2.0:
+
+  -> {\"id\":1,\"method\":\"login\",\"params\":{\"user\":\"ann\",\"device\":{\"id\":\"d1\"}}}
+  -> {\"id\":2,\"method\":\"send\",\"params\":{\"to\":{\"user\":\"bob\"},\"body\":\"hello\"}}
+
+The protocol is described in docs/protocol.md of the source;
+crates/im/examples/browser_console.md is a client to paste into this browser's console.
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
+        let mut found = response.headers.iter().filter(|(known, _)| known == name);
+        found.next().map(|(_, value)| value.as_str())
+    }
+
+    #[test]
+    fn each_path_has_its_answer() {
+        for (method, path, status) in [
+            ("GET", "/", 200),
+            ("HEAD", "/healthz", 200),
+            ("GET", "/readyz", 200),
+            ("GET", "/ws", 426),
+            ("POST", "/ws", 405),
+            ("DELETE", "/healthz", 405),
+            ("get", "/", 405),
+            ("GET", "/nope", 404),
+            ("POST", "/nope", 404),
+            ("GET", "/metrics", 404),
+            ("GET", "/dashboard", 404),
+            ("POST", "/api/push", 404),
+            ("GET", "/ws/", 404),
+        ] {
+            assert_eq!(respond(method, path).status, status, "{method} {path}");
+        }
+        assert_eq!(respond("GET", "/healthz").body, b"ok\n");
+        assert_eq!(header(&respond("GET", "/ws"), "Upgrade"), Some("websocket"));
+        assert_eq!(header(&respond("POST", "/"), "Allow"), Some("GET, HEAD"));
+        assert_eq!(header(&respond("GET", "/api/x"), "Content-Type"), Some("application/json"));
+        assert!(takes_upgrade("/ws") && takes_upgrade("/") && !takes_upgrade("/wss"));
+    }
+}

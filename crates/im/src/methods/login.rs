@@ -1,0 +1,66 @@
+//! `login` and `logout`: a session becomes a user's and ceases to be.
+
+use super::{Caller, Outcome};
+use crate::app::ImApp;
+use crate::close::CloseReason;
+use crate::protocol::reply::{Done, LoggedIn};
+use crate::protocol::{CallError, Code, params};
+use crate::session;
+use crate::tables::EnterError;
+use dunlin_server::{ConnId, Context};
+use serde_json::value::RawValue;
+
+/// When to try again where the user index is full or a row could not be written, in milliseconds.
+const RETRY_LOGIN_MS: u64 = 1_000;
+
+pub(super) fn login<'a>(
+    app: &ImApp,
+    context: &mut Context<'_, ImApp>,
+    conn: ConnId,
+    params: Option<&'a RawValue>,
+) -> Result<Outcome<'a>, CallError> {
+    let login = params::Login::read(params)?;
+    let time = context.unix_ms();
+    app.tables().enter(context.table(), conn, &login, time).map_err(refuse)?;
+    let heartbeat_ms = app.config.heartbeat_ms;
+    let deadline = context.now() + heartbeat_ms;
+    context.set_heartbeat(conn, Some(heartbeat_ms));
+    context.set_deadline(conn, Some(deadline));
+    close_surplus(app, context, conn, login.user.as_str());
+    let params::Login { user, device } = login;
+    let session = conn.to_string();
+    Ok(Outcome::LoggedIn(LoggedIn { user, device: device.id, session, heartbeat_ms, time }))
+}
+
+impl Caller<'_, '_> {
+    pub(super) fn logout<'a>(
+        &mut self,
+        params: Option<&'a RawValue>,
+    ) -> Result<Outcome<'a>, CallError> {
+        params::read_none(params)?;
+        self.app.tables().leave(self.context.table(), self.conn);
+        self.app.await_login(self.context, self.conn);
+        Ok(Outcome::Done(Done {}))
+    }
+}
+
+/// Closes the oldest sessions of a user who has more than `im.max_devices`.
+fn close_surplus(app: &ImApp, context: &mut Context<'_, ImApp>, newest: ConnId, user: &str) {
+    let live = app.tables().live_sessions(context.table(), user);
+    for conn in session::surplus(&live, newest, app.config.max_devices) {
+        ImApp::say_bye(context, conn, CloseReason::Replaced);
+    }
+}
+
+fn refuse(error: EnterError) -> CallError {
+    match error {
+        EnterError::IndexFull => {
+            CallError::new(Code::TableFull, "the server has no room for this user's session")
+        }
+        EnterError::Write(error) => {
+            tracing::warn!(%error, "a login was not written to the session table");
+            CallError::new(Code::Busy, "the login could not be stored")
+        }
+    }
+    .retry_after(RETRY_LOGIN_MS)
+}

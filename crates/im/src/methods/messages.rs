@@ -1,0 +1,92 @@
+//! `send` and `signal`: from one session to the sessions of a user.
+
+use super::{Caller, Outcome};
+use crate::ids::{DeviceId, UserId};
+use crate::protocol::notification::{self, From};
+use crate::protocol::params::{self, Target};
+use crate::protocol::reply::{Done, Sent};
+use crate::protocol::{CallError, Code};
+use crate::router;
+use crate::tables::LiveSession;
+use dunlin_server::Message;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+
+/// When to try again where no session of the recipient could take a message, in milliseconds.
+const RETRY_SEND_MS: u64 = 250;
+
+impl Caller<'_, '_> {
+    pub(super) fn send<'a>(
+        &mut self,
+        params: Option<&'a RawValue>,
+    ) -> Result<Outcome<'a>, CallError> {
+        let send = params::Send::read(params, self.app.config.max_body_bytes)?;
+        let recipient = self.recipient(&send.to)?;
+        let is_self = recipient.as_str() == self.account.user;
+        let to = self.live_sessions(recipient.as_str());
+        let own = (!is_self).then(|| self.live_sessions(&self.account.user));
+        let route = router::to_user(&to, own.as_deref(), self.conn);
+
+        let id = self.app.tables().next_message_id(self.context.unix_ms());
+        let time = id.unix_ms();
+        let (user, device) = self.sender()?;
+        let from = Some(From { user: &user, device: &device });
+        // Encoded once for all who get it.
+        let text = notification::encode(&notification::Message {
+            id,
+            from,
+            to: &send.to,
+            body: send.body,
+            time,
+        });
+        let sessions = self.context.push_many(&route.recipients, Message::Text(&text));
+        if sessions == 0 && !route.recipients.is_empty() {
+            let message = "no session of the recipient can take a message now";
+            return Err(CallError::new(Code::Busy, message).retry_after(RETRY_SEND_MS));
+        }
+        self.context.push_many(&route.copies, Message::Text(&text));
+        Ok(Outcome::Sent(Sent { id, time, sessions }))
+    }
+
+    pub(super) fn signal<'a>(
+        &mut self,
+        params: Option<&'a RawValue>,
+    ) -> Result<Outcome<'a>, CallError> {
+        let signal = params::Signal::read(params, self.app.config.max_body_bytes)?;
+        let recipient = self.recipient(&signal.to)?;
+        let to = self.live_sessions(recipient.as_str());
+        let (user, device) = self.sender()?;
+        let from = From { user: &user, device: &device };
+        let signal = notification::Signal { from, to: &signal.to, body: signal.body };
+        let text = notification::encode(&signal);
+        for session in &to {
+            // Where it does not fit it is dropped: that is what a signal is.
+            let _ = self.context.push_droppable(session.conn, Message::Text(&text));
+        }
+        Ok(Outcome::Done(Done {}))
+    }
+
+    /// The user a message is for. Rooms need membership, and nobody can be a member yet.
+    fn recipient<'t>(&self, to: &'t Target<'_>) -> Result<&'t UserId<'t>, CallError> {
+        match to {
+            Target::User(user) => Ok(user),
+            Target::Room(_) => Err(CallError::new(Code::Forbidden, "you are no member of this room")
+                .because("not_a_member")),
+        }
+    }
+
+    fn live_sessions(&self, user: &str) -> Vec<LiveSession> {
+        self.app.tables().live_sessions(self.context.table(), user)
+    }
+
+    /// Who sends, as it stands in the row.
+    fn sender(&self) -> Result<(UserId<'_>, DeviceId<'_>), CallError> {
+        let user = UserId::new(Cow::Borrowed(&*self.account.user));
+        let device = DeviceId::new(Cow::Borrowed(&*self.account.device));
+        match (user, device) {
+            (Ok(user), Ok(device)) => Ok((user, device)),
+            // Only a foreign write to shared memory can leave such a row.
+            _ => Err(CallError::new(Code::InternalError, "the session's row holds no valid ids")),
+        }
+    }
+}

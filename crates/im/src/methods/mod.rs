@@ -1,0 +1,105 @@
+//! The methods: what a call of a session does.
+//!
+//! One file for each family. A method reads its parameters, asks the pure modules, acts through the
+//! context and gives a result; it never encodes one. Invariant: a request gets exactly one answer, a
+//! notification none.
+
+mod devices;
+mod login;
+mod messages;
+mod presence;
+
+use crate::app::ImApp;
+use crate::protocol::reply::{self, Done, Kicked, LoggedIn, OwnSessions, Pong, PresenceAnswer, Sent};
+use crate::protocol::request::UnknownMethod;
+use crate::protocol::{Call, CallError, Code, Method, decode, params};
+use crate::session;
+use crate::tables::Account;
+use dunlin_server::{ConnId, Context};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+/// Does what a text asks for, and gives the text of the answer if there is one.
+pub(crate) fn answer(
+    app: &ImApp,
+    context: &mut Context<'_, ImApp>,
+    conn: ConnId,
+    text: &str,
+) -> Option<String> {
+    let call = match decode(text) {
+        Ok(call) => call,
+        Err(refused) => return Some(reply::error(refused.id, &refused.error)),
+    };
+    let outcome = run(app, context, conn, &call);
+    let id = call.id?;
+    Some(match outcome {
+        Ok(outcome) => reply::result(id, &outcome),
+        Err(error) => reply::error(Some(id), &error),
+    })
+}
+
+/// The result of a method.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Outcome<'a> {
+    Done(Done),
+    LoggedIn(LoggedIn<'a>),
+    Pong(Pong),
+    Sent(Sent),
+    Presence(PresenceAnswer<'a>),
+    Sessions(OwnSessions),
+    Kicked(Kicked),
+}
+
+/// A call of a session that is logged in.
+struct Caller<'c, 'e> {
+    app: &'c ImApp,
+    context: &'c mut Context<'e, ImApp>,
+    conn: ConnId,
+    account: Account,
+}
+
+fn run<'a>(
+    app: &ImApp,
+    context: &mut Context<'_, ImApp>,
+    conn: ConnId,
+    call: &Call<'a>,
+) -> Result<Outcome<'a>, CallError> {
+    let method = call.method.map_err(|UnknownMethod| {
+        CallError::new(Code::MethodNotFound, "there is no such method in this version")
+    })?;
+    let account = app.tables().account(context.table(), conn);
+    session::permit(method, account.is_some())?;
+    let account = match (method, account) {
+        (Method::Ping, _) => {
+            params::read_none(call.params)?;
+            return Ok(Outcome::Pong(Pong { time: context.unix_ms() }));
+        }
+        (Method::Login, _) => return login::login(app, context, conn, call.params),
+        (_, Some(account)) => account,
+        // `permit` lets only the two above through without an account.
+        (_, None) => return Err(CallError::new(Code::LoginRequired, "log in first")),
+    };
+    Caller { app, context, conn, account }.run(method, call.params)
+}
+
+impl Caller<'_, '_> {
+    fn run<'a>(
+        &mut self,
+        method: Method,
+        params: Option<&'a RawValue>,
+    ) -> Result<Outcome<'a>, CallError> {
+        match method {
+            Method::Logout => self.logout(params),
+            Method::Send => self.send(params),
+            Method::Signal => self.signal(params),
+            Method::Presence => self.presence(params),
+            Method::Sessions => self.sessions(params),
+            Method::Kick => self.kick(params),
+            // Served in `run`, with or without a login.
+            Method::Ping | Method::Login => {
+                Err(CallError::new(Code::InternalError, "a method was not served"))
+            }
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What the server says unasked: `hello`, `message`, `signal`, `bye`.
+//!
+//! Knows the shapes; fills in nothing by itself.
+
+use crate::ids::{DeviceId, UserId};
+use crate::message_id::MessageId;
+use crate::protocol::params::Target;
+use crate::protocol::reply::to_text;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+/// The text of a notification.
+#[must_use]
+pub fn encode<N: Notification>(params: &N) -> String {
+    #[derive(Serialize)]
+    struct Envelope<'a, N> {
+        jsonrpc: &'static str,
+        method: &'static str,
+        params: &'a N,
+    }
+    to_text(&Envelope { jsonrpc: "2.0", method: N::METHOD, params })
+}
+
+/// Something the server says unasked.
+pub trait Notification: Serialize {
+    /// Its `method`.
+    const METHOD: &'static str;
+}
+
+/// The first message on every connection.
+#[derive(Serialize, Debug)]
+pub struct Hello {
+    /// The session's id.
+    pub session: String,
+    /// The server's id, the same for all its workers until it is started anew.
+    pub node: String,
+    /// How long a client has to log in.
+    pub login_timeout_ms: u64,
+    /// After how much silence a session that is logged in is closed.
+    pub heartbeat_ms: u64,
+    /// The largest message taken, in bytes.
+    pub max_message: u64,
+    /// How to come back after a close.
+    pub reconnect: Reconnect,
+}
+
+/// How to come back: wait `base_ms`, doubled each time up to `max_ms`, each wait shortened by a random
+/// part of up to `jitter` of it.
+#[derive(Serialize, Debug, Clone, Copy, PartialEq)]
+pub struct Reconnect {
+    /// The first wait, in milliseconds.
+    pub base_ms: u64,
+    /// The longest wait, in milliseconds.
+    pub max_ms: u64,
+    /// From 0 to 1.
+    pub jitter: f64,
+}
+
+/// A message for a user or a room.
+#[derive(Serialize, Debug)]
+pub struct Message<'a> {
+    /// Its id.
+    pub id: MessageId,
+    /// Who sent it; `None` for the server's owner.
+    pub from: Option<From<'a>>,
+    /// For whom.
+    pub to: &'a Target<'a>,
+    /// What, as it was sent.
+    pub body: &'a RawValue,
+    /// When it was taken, Unix milliseconds.
+    pub time: u64,
+}
+
+/// Something fleeting for a user or a room, such as typing.
+#[derive(Serialize, Debug)]
+pub struct Signal<'a> {
+    /// Who sent it.
+    pub from: From<'a>,
+    /// For whom.
+    pub to: &'a Target<'a>,
+    /// What, as it was sent.
+    pub body: &'a RawValue,
+}
+
+/// Who sent something, and from which device.
+#[derive(Serialize, Debug)]
+pub struct From<'a> {
+    /// The user.
+    pub user: &'a UserId<'a>,
+    /// The device.
+    pub device: &'a DeviceId<'a>,
+}
+
+/// The server is about to close the connection.
+#[derive(Serialize, Debug)]
+pub struct Bye {
+    /// The close code that follows.
+    pub code: u16,
+    /// A sentence for people.
+    pub reason: &'static str,
+    /// Whether to connect again.
+    pub reconnect: bool,
+    /// Between how many milliseconds and how many a client waits before it does.
+    pub after_ms: [u64; 2],
+}
+
+impl Notification for Hello {
+    const METHOD: &'static str = "hello";
+}
+
+impl Notification for Message<'_> {
+    const METHOD: &'static str = "message";
+}
+
+impl Notification for Signal<'_> {
+    const METHOD: &'static str = "signal";
+}
+
+impl Notification for Bye {
+    const METHOD: &'static str = "bye";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicU64;
+
+    #[test]
+    fn a_message_carries_its_body_as_it_was_sent() {
+        let (ann, phone) = (UserId::new("ann").unwrap(), DeviceId::new("p").unwrap());
+        let to = Target::User(UserId::new("bob").unwrap());
+        let id = MessageId::next(&AtomicU64::new(0), 1);
+        let body: &RawValue = serde_json::from_str(r#"{"a" : 1.0}"#).unwrap();
+        let from = Some(From { user: &ann, device: &phone });
+        assert_eq!(
+            encode(&Message { id, from, to: &to, body, time: 1 }),
+            r#"{"jsonrpc":"2.0","method":"message","params":{"id":"0000000000100000","from":{"user":"ann","device":"p"},"to":{"user":"bob"},"body":{"a" : 1.0},"time":1}}"#
+        );
+        assert!(encode(&Message { id, from: None, to: &to, body, time: 1 }).contains("\"from\":null"));
+    }
+}

@@ -1,0 +1,371 @@
+//! What the IM keeps in shared memory, in one place: columns of the session table, the index from
+//! users to sessions, the last message id.
+//!
+//! Knows rows and no connection's traffic. Cells of the index are hints: whoever finds one verifies it
+//! against the row. Invariants: 1. A session is logged in exactly while its `im_logged_in_at` is not
+//! 0; that word is written last on the way in and first on the way out. 2. While a hint of a session
+//! is in the index, the row names its user, so whoever closes the row, also after a crash, can remove
+//! the hint.
+
+use crate::ids::NodeId;
+use crate::message_id::MessageId;
+use crate::protocol::params::{self, KIND_MAX, MODEL_MAX};
+use dunlin_server::{AreaRequest, Areas, ConnId, Sessions};
+use dunlin_table::{
+    Column, ColumnId, ColumnKind, CounterId, HintIndex, Row, ValueRef, WINDOW_CELLS, WriteError,
+    hash_key,
+};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+const USER: &str = "im_user";
+const DEVICE: &str = "im_device";
+const MODEL: &str = "im_device_model";
+const KIND: &str = "im_device_kind";
+const LOGGED_IN_AT: &str = "im_logged_in_at";
+
+const USERS_AREA: &str = "im.users";
+const MESSAGE_ID_AREA: &str = "im.message_id";
+const NODE_AREA: &str = "im.node";
+const SEED_AREA: &str = "im.seed";
+
+/// Cells of the user index per row of the session table. All sessions of a user share one window of
+/// [`WINDOW_CELLS`] cells with those of the users that hash beside them. At 4 the mean window is a
+/// quarter full when the session table is full: with one session a user a window overflows in less
+/// than one of 10^15 cases, and it still holds four users of 16 sessions each.
+const CELLS_PER_SESSION: usize = 4;
+
+/// The columns the IM adds to the session table.
+pub(crate) fn columns() -> Vec<Column> {
+    let text = |name: &str, limit| Column { name: name.into(), kind: ColumnKind::Str(limit) };
+    vec![
+        text(USER, crate::ids::NAME_MAX),
+        text(DEVICE, crate::ids::NAME_MAX),
+        text(MODEL, MODEL_MAX),
+        text(KIND, KIND_MAX),
+        Column { name: LOGGED_IN_AT.into(), kind: ColumnKind::Counter },
+    ]
+}
+
+/// The areas of shared memory the IM asks for.
+pub(crate) fn areas(max_sessions: u32) -> Vec<AreaRequest> {
+    let users = HintIndex::words_needed(windows(max_sessions))
+        .expect("`windows` is at least 1 and far below what can be addressed");
+    vec![
+        AreaRequest { name: USERS_AREA, words: users },
+        AreaRequest { name: MESSAGE_ID_AREA, words: 1 },
+        AreaRequest { name: NODE_AREA, words: 1 },
+        AreaRequest { name: SEED_AREA, words: 1 },
+    ]
+}
+
+/// Who is logged in on a session, and on what.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Account {
+    /// The user.
+    pub(crate) user: String,
+    /// The device's id.
+    pub(crate) device: String,
+    /// Its model, empty if not told.
+    pub(crate) model: String,
+    /// Its kind, empty if not told.
+    pub(crate) kind: String,
+    /// Since when, Unix milliseconds; never 0.
+    pub(crate) logged_in_at_ms: u64,
+}
+
+/// A session that is open and logged in.
+#[derive(Clone, Debug)]
+pub(crate) struct LiveSession {
+    /// Its connection.
+    pub(crate) conn: ConnId,
+    /// Who it is.
+    pub(crate) account: Account,
+}
+
+/// A session could not be logged in; it is as if it had not been tried.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum EnterError {
+    /// The user's window of the index has no free cell.
+    #[error("the user index has no room for this user")]
+    IndexFull,
+    /// The row is gone, or there was no spare block to write it.
+    #[error("the session's row was not written: {0}")]
+    Write(#[from] WriteError),
+}
+
+/// Handles on what is shared. Sessions are always given by the caller, since only the process's own
+/// handle on them may write.
+#[derive(Clone, Debug)]
+pub(crate) struct Tables {
+    user: ColumnId,
+    device: ColumnId,
+    model: ColumnId,
+    kind: ColumnId,
+    logged_in_at: CounterId,
+    users: HintIndex,
+    seed: u64,
+    last_message: &'static AtomicU64,
+    /// This server among others.
+    pub(crate) node: NodeId,
+}
+
+impl Tables {
+    /// Finds everything by name. `node` and `seed` are taken over only where none stands yet, so that
+    /// they stay the same for the life of the memory.
+    ///
+    /// # Panics
+    /// When the memory was not made from [`columns`] and [`areas`].
+    pub(crate) fn new(sessions: &Sessions, areas: &Areas, node: u64, seed: u64) -> Self {
+        let asked = "the server makes what `columns` and `areas` ask for";
+        let column = |name| sessions.column(name).expect(asked);
+        let word = |name| areas.words(name).and_then(|words| words.first()).expect(asked);
+        let users = areas.words(USERS_AREA).expect(asked);
+        Self {
+            user: column(USER),
+            device: column(DEVICE),
+            model: column(MODEL),
+            kind: column(KIND),
+            logged_in_at: sessions.counter_column(LOGGED_IN_AT).expect(asked),
+            users: HintIndex::new(windows(sessions.capacity()), users).expect(asked),
+            seed: settle(word(SEED_AREA), seed),
+            last_message: word(MESSAGE_ID_AREA),
+            node: NodeId(settle(word(NODE_AREA), node)),
+        }
+    }
+
+    /// The next message id.
+    pub(crate) fn next_message_id(&self, unix_ms: u64) -> MessageId {
+        MessageId::next(self.last_message, unix_ms)
+    }
+
+    /// Logs a session in that is not. Only the worker that serves it may.
+    ///
+    /// # Errors
+    /// See [`EnterError`].
+    pub(crate) fn enter(
+        &self,
+        sessions: &Sessions,
+        conn: ConnId,
+        login: &params::Login<'_>,
+        unix_ms: u64,
+    ) -> Result<(), EnterError> {
+        let user = login.user.as_str();
+        sessions.write(
+            conn,
+            &[
+                (self.user, ValueRef::Str(user)),
+                (self.device, ValueRef::Str(login.device.id.as_str())),
+                (self.model, ValueRef::Str(&login.device.model)),
+                (self.kind, ValueRef::Str(&login.device.kind)),
+            ],
+        )?;
+        if let Err(full) = self.insert(sessions, conn, user) {
+            self.clear_row(sessions, conn);
+            return Err(full);
+        }
+        self.set_logged_in_at(sessions, conn, unix_ms.max(1));
+        Ok(())
+    }
+
+    /// Logs a session out; does nothing to one that is not logged in. Also called when the row is
+    /// about to be freed, whatever became of its worker.
+    pub(crate) fn leave(&self, sessions: &Sessions, conn: ConnId) {
+        self.set_logged_in_at(sessions, conn, 0);
+        let Some(row) = sessions.read(conn) else { return };
+        let user = row.str(self.user);
+        if !user.is_empty() {
+            self.users.remove(self.hash(user), conn.row().index);
+            self.clear_row(sessions, conn);
+        }
+    }
+
+    /// Whether a session is logged in, in whichever phase its connection is.
+    pub(crate) fn is_logged_in(&self, sessions: &Sessions, conn: ConnId) -> bool {
+        self.logged_in_at(sessions, conn) != 0
+    }
+
+    /// Who is logged in on a session; `None` if nobody is.
+    pub(crate) fn account(&self, sessions: &Sessions, conn: ConnId) -> Option<Account> {
+        let logged_in_at_ms = self.logged_in_at(sessions, conn);
+        let row = sessions.read(conn).filter(|_| logged_in_at_ms != 0)?;
+        Some(self.account_of(&row, logged_in_at_ms))
+    }
+
+    /// The open sessions a user is logged in on, oldest login first.
+    pub(crate) fn live_sessions(&self, sessions: &Sessions, user: &str) -> Vec<LiveSession> {
+        let mut live: Vec<LiveSession> = Vec::new();
+        self.users.find(self.hash(user), &mut |row_index| {
+            let Some(conn) = sessions.established_at(row_index) else { return };
+            // The account is read after the hint was found and names the user itself, so a hint that
+            // is stale, or of a user with the same tag, is not believed.
+            let account = self.account(sessions, conn).filter(|account| account.user == user);
+            if let Some(account) = account
+                && live.iter().all(|known| known.conn != conn)
+            {
+                live.push(LiveSession { conn, account });
+            }
+        });
+        live.sort_unstable_by_key(|session| (session.account.logged_in_at_ms, session.conn));
+        live
+    }
+
+    /// How many open sessions are logged in, by a scan.
+    pub(crate) fn count_logged_in(&self, sessions: &Sessions) -> usize {
+        sessions.established().filter(|conn| self.is_logged_in(sessions, *conn)).count()
+    }
+
+    fn insert(&self, sessions: &Sessions, conn: ConnId, user: &str) -> Result<(), EnterError> {
+        let hash = self.hash(user);
+        if self.users.insert(hash, conn.row().index).is_ok() {
+            return Ok(());
+        }
+        let swept = self.users.sweep(hash, |tag, row_index| self.is_hinted(sessions, tag, row_index));
+        match swept {
+            0 => Err(EnterError::IndexFull),
+            _ => self.users.insert(hash, conn.row().index).map_err(|_| EnterError::IndexFull),
+        }
+    }
+
+    /// Whether a hint stands rightly in the index, though its session may be on its way in or out.
+    fn is_hinted(&self, sessions: &Sessions, tag: u32, row_index: u32) -> bool {
+        let row = sessions.at(row_index).and_then(|conn| sessions.read(conn));
+        row.is_some_and(|row| {
+            let user = row.str(self.user);
+            !user.is_empty() && HintIndex::tag(self.hash(user)) == tag
+        })
+    }
+
+    fn clear_row(&self, sessions: &Sessions, conn: ConnId) {
+        let empty = [self.user, self.device, self.model, self.kind].map(|id| (id, ValueRef::Str("")));
+        if let Err(error) = sessions.write(conn, &empty) {
+            // The names stay behind in a row that is not logged in: nobody believes them.
+            tracing::debug!(session = %conn, %error, "the names of a session were not cleared");
+        }
+    }
+
+    fn account_of(&self, row: &Row, logged_in_at_ms: u64) -> Account {
+        Account {
+            user: row.str(self.user).to_owned(),
+            device: row.str(self.device).to_owned(),
+            model: row.str(self.model).to_owned(),
+            kind: row.str(self.kind).to_owned(),
+            logged_in_at_ms,
+        }
+    }
+
+    fn logged_in_at(&self, sessions: &Sessions, conn: ConnId) -> u64 {
+        // Acquire: with the release below, whoever sees the login sees the row and the hint too.
+        let word = sessions.counter(conn, self.logged_in_at);
+        word.map_or(0, |word| word.load(Ordering::Acquire))
+    }
+
+    fn set_logged_in_at(&self, sessions: &Sessions, conn: ConnId, unix_ms: u64) {
+        if let Some(word) = sessions.counter(conn, self.logged_in_at) {
+            word.store(unix_ms, Ordering::Release);
+        }
+    }
+
+    fn hash(&self, user: &str) -> u64 {
+        hash_key(user.as_bytes(), self.seed)
+    }
+}
+
+/// Windows of the user index for so many sessions.
+fn windows(max_sessions: u32) -> u32 {
+    let rows_per_window = WINDOW_CELLS / CELLS_PER_SESSION;
+    max_sessions / u32::try_from(rows_per_window).unwrap_or(1) + 1
+}
+
+/// Puts `value` into a word where none stands yet, and gives what stands there.
+fn settle(word: &AtomicU64, value: u64) -> u64 {
+    match word.compare_exchange(0, value, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => value,
+        Err(earlier) => earlier,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::ImApp;
+    use crate::config::IM_KEYS;
+    use dunlin_server::config::SERVER_KEYS;
+    use dunlin_server::settings::{Layers, Settings};
+    use dunlin_server::simulation::{Deed, FakeWorker};
+    use dunlin_server::{App, Closed, ClosedBy, Message};
+
+    fn house(capacity: u32) -> (ImApp, FakeWorker) {
+        let mut layers = Layers::default();
+        layers.flag_words("table.max_sessions", &capacity.to_string(), "--set");
+        let settings = Settings::resolve(&[SERVER_KEYS, IM_KEYS], layers).unwrap();
+        let mut app = ImApp::new(&settings).unwrap();
+        let worker = FakeWorker::start(&mut app, capacity);
+        (app, worker)
+    }
+
+    fn login(app: &mut ImApp, worker: &mut FakeWorker, conn: ConnId, user: &str) -> String {
+        let text = format!(
+            r#"{{"id":1,"method":"login","params":{{"user":"{user}","device":{{"id":"d"}}}}}}"#
+        );
+        app.message(&mut worker.context(), conn, Message::Text(&text));
+        match worker.take_deeds().pop() {
+            Some(Deed::Push { payload, .. }) => String::from_utf8(payload).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_full_window_refuses_a_login_until_somebody_goes() {
+        let (mut app, mut worker) = house(100);
+        let tables = app.tables().clone();
+        let in_first_window = |user: &String| {
+            (u128::from(tables.hash(user)) * u128::from(windows(100))) >> 64 == 0
+        };
+        let mut users = (0..).map(|n| format!("user{n}")).filter(in_first_window);
+        let peer = "127.0.0.1:1".parse().unwrap();
+        let mut live = Vec::new();
+        for user in users.by_ref().take(WINDOW_CELLS) {
+            let conn = worker.open(&mut app, peer, "/ws");
+            let answer = login(&mut app, &mut worker, conn, &user);
+            assert!(answer.contains("result"), "{answer}");
+            live.push(conn);
+        }
+        let late = users.next().unwrap();
+        let conn = worker.open(&mut app, peer, "/ws");
+        let answer = login(&mut app, &mut worker, conn, &late);
+        assert!(answer.contains("-32007") && answer.contains("table_full"), "{answer}");
+        assert!(tables.account(worker.table(), conn).is_none());
+
+        let closed = Closed { code: 1000, reason: String::new(), by: ClosedBy::Client };
+        worker.end(&mut app, live[7], &closed);
+        let answer = login(&mut app, &mut worker, conn, &late);
+        assert!(answer.contains("result"), "{answer}");
+        assert_eq!(tables.live_sessions(worker.table(), &late)[0].conn, conn);
+    }
+
+    #[test]
+    fn stale_hints_are_swept_where_room_is_needed() {
+        let (mut app, mut worker) = house(8);
+        let tables = app.tables().clone();
+        for row_index in 0..64 {
+            tables.users.insert(u64::from(row_index) << 8, row_index).unwrap();
+        }
+        let conn = worker.open(&mut app, "127.0.0.1:1".parse().unwrap(), "/ws");
+        let answer = login(&mut app, &mut worker, conn, "ann");
+        assert!(answer.contains("result"), "{answer}");
+        assert_eq!(tables.live_sessions(worker.table(), "ann").len(), 1);
+        assert_eq!(tables.count_logged_in(worker.table()), 1);
+    }
+
+    #[test]
+    fn node_and_seed_stay_for_the_life_of_the_memory() {
+        let (mut app, worker) = house(8);
+        let (node, hash) = (app.tables().node, app.tables().hash("ann"));
+        worker.in_master(|master| {
+            let again = Tables::new(master.sessions, master.areas, 1, 2);
+            assert_eq!((again.node, again.hash("ann")), (node, hash));
+            app.start(master);
+        });
+        assert_eq!(app.tables().node, node);
+    }
+}

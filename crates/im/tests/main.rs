@@ -1,0 +1,8 @@
+//! The IM through its hooks, without a process: every method and every deadline, by table.
+
+mod deadlines;
+mod hooks;
+mod messages;
+mod methods;
+mod properties;
+mod support;

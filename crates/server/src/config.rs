@@ -1,0 +1,485 @@
+//! The server's own settings: their keys, bounds and defaults, and what they mean as one typed
+//! [`Config`].
+//!
+//! Knows nothing of files and flags (`settings`) and nothing of the application's keys. Invariant:
+//! a [`Config`] is consistent as a whole; nobody checks a bound again later.
+
+use crate::settings::{KeyKind, KeySpec, Settings};
+use std::net::SocketAddr;
+use std::num::NonZero;
+use std::path::PathBuf;
+
+/// What the server was told to be.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Addresses to listen on; at least one, at most [`LISTEN_MAX`].
+    pub listen: Vec<SocketAddr>,
+    /// Workers, 1 to [`WORKERS_MAX`]; the number of cores where the setting is 0.
+    pub workers: u16,
+    /// Task processes, 0 to [`TASK_WORKERS_MAX`].
+    pub task_workers: u16,
+    /// The run directory, absolute; see [`crate::run_dir::RunDir::locate`].
+    pub run_dir: PathBuf,
+    /// Whether to leave the terminal once ready.
+    pub daemonize: bool,
+    /// Connections the kernel queues for each listener.
+    pub backlog: i32,
+    /// Messages after which a worker is replaced; 0 for never.
+    pub max_request: u64,
+    /// What a graceful stop may take, in milliseconds.
+    pub stop_timeout_ms: u64,
+    /// What one slot's replacement may take, in milliseconds.
+    pub handover_timeout_ms: u64,
+    /// How long a worker may be busy with one turn before it is taken for stuck, in milliseconds.
+    pub stuck_after_ms: u64,
+    /// Timers of the application that can be armed at once.
+    pub max_timers: u32,
+    /// How long one task may run, in milliseconds.
+    pub task_timeout_ms: u64,
+    /// Rows of the session table.
+    pub max_sessions: u32,
+    /// Bytes of the shared receive pool, at least [`POOL_MESSAGES`] times `max_message_bytes`.
+    pub receive_pool_bytes: usize,
+    /// The largest message a client may send, in bytes.
+    pub max_message_bytes: u64,
+    /// How long an upgrade may take, in milliseconds.
+    pub handshake_timeout_ms: u64,
+    /// After how much silence a client is pinged, in milliseconds; 0 for never.
+    pub ping_interval_ms: u64,
+    /// The most unsent output of one connection, in bytes.
+    pub send_buffer_bytes: usize,
+    /// Values of `Origin` that may upgrade beside the server's own host and none.
+    pub allowed_origins: Vec<String>,
+    /// Connections that are not upgraded, at most.
+    pub http_max_connections: u32,
+    /// The largest body of a plain request, in bytes.
+    pub http_max_body_bytes: usize,
+    /// Where and how to log.
+    pub log: LogConfig,
+    /// The config file that was read, as it was named.
+    pub config_path: Option<PathBuf>,
+    /// What all this was read from, the application's keys among it.
+    pub settings: Settings,
+}
+
+/// Where and how to log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// `off`, `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: String,
+    /// For people or for machines.
+    pub format: LogFormat,
+    /// The file, absolute; standard error if there is none.
+    pub file: Option<PathBuf>,
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// `time level role[slot.gen] pid target: what key=value`.
+    #[default]
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+/// The settings are each within their bounds, but do not go together or mean nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// There is nothing to listen on.
+    #[error("{origin}: server.listen is empty; name at least one address")]
+    NoListen {
+        /// Where it was written.
+        origin: String,
+    },
+    /// There is too much to listen on.
+    #[error("{origin}: server.listen has {got} addresses, but at most {LISTEN_MAX} are allowed")]
+    TooManyListen {
+        /// Where it was written.
+        origin: String,
+        /// How many there are.
+        got: usize,
+    },
+    /// A listen address is none.
+    #[error(
+        "{origin}: server.listen wants addresses such as 127.0.0.1:9502 or [::1]:9502, not {text:?}"
+    )]
+    BadListen {
+        /// Where it was written.
+        origin: String,
+        /// What was written.
+        text: String,
+    },
+    /// The same address stands twice.
+    #[error("{origin}: server.listen names {address} twice")]
+    ListenTwice {
+        /// Where it was written.
+        origin: String,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The pool could be filled by too few clients.
+    #[error(
+        "{origin}: table.receive_pool is {pool} bytes, but must be at least {POOL_MESSAGES} times \
+         websocket.max_message, which is {message} bytes"
+    )]
+    PoolTooSmall {
+        /// Where the one of the two that was set stands.
+        origin: String,
+        /// The pool's size.
+        pool: u64,
+        /// The largest message.
+        message: u64,
+    },
+    /// A relative path cannot be made absolute.
+    #[error("{origin}: {key} is relative, and the working directory cannot be read: {problem}")]
+    NoWorkingDirectory {
+        /// Where it was written.
+        origin: String,
+        /// The key.
+        key: &'static str,
+        /// Why not.
+        problem: String,
+    },
+}
+
+/// Addresses to listen on, at most: each costs a listener per worker.
+pub const LISTEN_MAX: usize = 16;
+/// Workers, at most.
+pub const WORKERS_MAX: u16 = 1_024;
+/// Task processes, at most.
+pub const TASK_WORKERS_MAX: u16 = 256;
+/// Rows of the session table, at most.
+pub const SESSIONS_MAX: u64 = 16 << 20;
+/// How many of the largest messages the receive pool must hold at once.
+pub const POOL_MESSAGES: u64 = 4;
+
+const HOUR_MS: u64 = 3_600_000;
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+
+/// Every key of the server, in the order of `config/dunlin.toml`.
+pub const SERVER_KEYS: &[KeySpec] = &[
+    restart("server.listen", KeyKind::List, "[\"127.0.0.1:9502\"]", "Addresses to listen on."),
+    restart(
+        "server.workers",
+        KeyKind::Count { min: 0, max: WORKERS_MAX as u64 },
+        "0",
+        "Worker processes; 0 is one per core.",
+    ),
+    restart(
+        "server.task_workers",
+        KeyKind::Count { min: 0, max: TASK_WORKERS_MAX as u64 },
+        "1",
+        "Processes for work that may block.",
+    ),
+    restart("server.run_dir", KeyKind::Path, "\"\"", "The run directory; empty finds one."),
+    restart("server.daemonize", KeyKind::Bool, "false", "Leave the terminal once ready."),
+    restart(
+        "server.backlog",
+        KeyKind::Count { min: 1, max: 65_535 },
+        "4096",
+        "Connections the kernel queues for each listener.",
+    ),
+    reload(
+        "server.max_request",
+        KeyKind::Count { min: 0, max: u64::MAX },
+        "0",
+        "Messages after which a worker is replaced; 0 is never.",
+    ),
+    reload(
+        "server.stop_timeout",
+        duration(0, HOUR_MS),
+        "\"30s\"",
+        "What a graceful stop may take.",
+    ),
+    reload(
+        "server.handover_timeout",
+        duration(100, HOUR_MS),
+        "\"5s\"",
+        "What the replacement of one process may take.",
+    ),
+    reload(
+        "server.stuck_after",
+        duration(1_000, HOUR_MS),
+        "\"10s\"",
+        "How long a worker may be busy with one turn before it is killed as stuck.",
+    ),
+    restart(
+        "server.max_timers",
+        KeyKind::Count { min: 1, max: MIB },
+        "4096",
+        "Timers of the application that can be armed at once.",
+    ),
+    reload(
+        "server.task_timeout",
+        duration(100, 24 * HOUR_MS),
+        "\"60s\"",
+        "How long a task may run.",
+    ),
+    restart(
+        "table.max_sessions",
+        KeyKind::Count { min: 1, max: SESSIONS_MAX },
+        "16384",
+        "Rows of the session table: open connections, at most.",
+    ),
+    restart(
+        "table.receive_pool",
+        KeyKind::Size { min: 4 * KIB, max: 64 * GIB },
+        "\"16MiB\"",
+        "Shared memory for messages that have not wholly come; 4 x websocket.max_message at least.",
+    ),
+    reload(
+        "websocket.max_message",
+        KeyKind::Size { min: KIB, max: 64 * MIB },
+        "\"1MiB\"",
+        "The largest message a client may send.",
+    ),
+    reload(
+        "websocket.handshake_timeout",
+        duration(100, HOUR_MS),
+        "\"10s\"",
+        "What an upgrade may take.",
+    ),
+    reload(
+        "websocket.ping_interval",
+        duration(0, HOUR_MS),
+        "\"25s\"",
+        "After how much silence a client is pinged; 0 is never.",
+    ),
+    reload(
+        "websocket.send_buffer",
+        KeyKind::Size { min: 4 * KIB, max: GIB },
+        "\"1MiB\"",
+        "Unsent output of one connection before it is closed as too slow.",
+    ),
+    reload(
+        "websocket.allowed_origins",
+        KeyKind::List,
+        "[]",
+        "Origins that may connect beside the server's own host.",
+    ),
+    reload(
+        "http.max_connections",
+        KeyKind::Count { min: 1, max: SESSIONS_MAX },
+        "1024",
+        "Connections that are not upgraded, at most.",
+    ),
+    reload(
+        "http.max_body",
+        KeyKind::Size { min: 0, max: 64 * MIB },
+        "\"64KiB\"",
+        "The largest body of a plain request.",
+    ),
+    reload(
+        "log.level",
+        KeyKind::Choice(&["off", "error", "warn", "info", "debug", "trace"]),
+        "\"info\"",
+        "What is logged.",
+    ),
+    reload("log.format", KeyKind::Choice(&["text", "json"]), "\"text\"", "How a line looks."),
+    reload("log.file", KeyKind::Path, "\"\"", "The log file; empty is standard error."),
+];
+
+impl Config {
+    /// The typed form of resolved settings, which must have [`SERVER_KEYS`] among their specs.
+    ///
+    /// # Errors
+    /// The values do not go together; one line with the place.
+    pub fn from_settings(settings: Settings) -> Result<Self, ConfigError> {
+        check_pool(&settings)?;
+        let run_dir = match absolute(&settings, "server.run_dir")? {
+            Some(path) => path,
+            None => crate::run_dir::RunDir::locate(None).path().to_owned(),
+        };
+        Ok(Self {
+            listen: listen(&settings)?,
+            workers: workers(settings.count("server.workers")),
+            task_workers: bounded(settings.count("server.task_workers")),
+            run_dir,
+            daemonize: settings.bool("server.daemonize"),
+            backlog: bounded(settings.count("server.backlog")),
+            max_request: settings.count("server.max_request"),
+            stop_timeout_ms: settings.duration_ms("server.stop_timeout"),
+            handover_timeout_ms: settings.duration_ms("server.handover_timeout"),
+            stuck_after_ms: settings.duration_ms("server.stuck_after"),
+            max_timers: bounded(settings.count("server.max_timers")),
+            task_timeout_ms: settings.duration_ms("server.task_timeout"),
+            max_sessions: bounded(settings.count("table.max_sessions")),
+            receive_pool_bytes: bounded(settings.size("table.receive_pool")),
+            max_message_bytes: settings.size("websocket.max_message"),
+            handshake_timeout_ms: settings.duration_ms("websocket.handshake_timeout"),
+            ping_interval_ms: settings.duration_ms("websocket.ping_interval"),
+            send_buffer_bytes: bounded(settings.size("websocket.send_buffer")),
+            allowed_origins: settings.list("websocket.allowed_origins").to_vec(),
+            http_max_connections: bounded(settings.count("http.max_connections")),
+            http_max_body_bytes: bounded(settings.size("http.max_body")),
+            log: LogConfig {
+                level: settings.text("log.level").to_owned(),
+                format: match settings.text("log.format") {
+                    "json" => LogFormat::Json,
+                    _ => LogFormat::Text,
+                },
+                file: absolute(&settings, "log.file")?,
+            },
+            config_path: settings.file().map(ToOwned::to_owned),
+            settings,
+        })
+    }
+}
+
+fn listen(settings: &Settings) -> Result<Vec<SocketAddr>, ConfigError> {
+    let origin = || settings.origin("server.listen").to_string();
+    let texts = settings.list("server.listen");
+    if texts.is_empty() {
+        return Err(ConfigError::NoListen { origin: origin() });
+    }
+    if texts.len() > LISTEN_MAX {
+        return Err(ConfigError::TooManyListen { origin: origin(), got: texts.len() });
+    }
+    let mut addresses = Vec::with_capacity(texts.len());
+    for text in texts {
+        let bad = |_| ConfigError::BadListen { origin: origin(), text: text.clone() };
+        let address: SocketAddr = text.parse().map_err(bad)?;
+        if address.port() != 0 && addresses.contains(&address) {
+            return Err(ConfigError::ListenTwice { origin: origin(), address });
+        }
+        addresses.push(address);
+    }
+    Ok(addresses)
+}
+
+fn check_pool(settings: &Settings) -> Result<(), ConfigError> {
+    let pool = settings.size("table.receive_pool");
+    let message = settings.size("websocket.max_message");
+    if pool >= message.saturating_mul(POOL_MESSAGES) {
+        return Ok(());
+    }
+    let origin = match settings.origin("table.receive_pool") {
+        crate::settings::Origin::Default => settings.origin("websocket.max_message"),
+        set => set,
+    };
+    Err(ConfigError::PoolTooSmall { origin: origin.to_string(), pool, message })
+}
+
+/// The number of cores for 0.
+fn workers(asked: u64) -> u16 {
+    if asked != 0 {
+        return bounded(asked);
+    }
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    u16::try_from(cores).unwrap_or(WORKERS_MAX).min(WORKERS_MAX)
+}
+
+/// A path made absolute, since a daemon may change its working directory; `None` if it is empty.
+fn absolute(settings: &Settings, key: &'static str) -> Result<Option<PathBuf>, ConfigError> {
+    let Some(path) = settings.path(key) else { return Ok(None) };
+    match std::path::absolute(path) {
+        Ok(path) => Ok(Some(path)),
+        Err(problem) => Err(ConfigError::NoWorkingDirectory {
+            origin: settings.origin(key).to_string(),
+            key,
+            problem: problem.to_string(),
+        }),
+    }
+}
+
+/// A number whose spec bounds it below the most its type holds; the other arm is never taken on a
+/// 64-bit machine.
+fn bounded<N: TryFrom<u64> + Bounded>(number: u64) -> N {
+    debug_assert!(N::try_from(number).is_ok(), "{number} passed a bound wider than its type");
+    N::try_from(number).unwrap_or(N::MOST)
+}
+
+trait Bounded {
+    const MOST: Self;
+}
+
+macro_rules! bounded_by_its_type {
+    ($($number:ty)*) => { $(impl Bounded for $number { const MOST: Self = <$number>::MAX; })* };
+}
+bounded_by_its_type!(u16 i32 u32 usize);
+
+const fn duration(min_ms: u64, max_ms: u64) -> KeyKind {
+    KeyKind::Duration { min_ms, max_ms }
+}
+
+const fn reload(
+    key: &'static str,
+    kind: KeyKind,
+    default: &'static str,
+    doc: &'static str,
+) -> KeySpec {
+    KeySpec { key, kind, default, reloadable: true, secret: false, doc }
+}
+
+const fn restart(
+    key: &'static str,
+    kind: KeyKind,
+    default: &'static str,
+    doc: &'static str,
+) -> KeySpec {
+    KeySpec { key, kind, default, reloadable: false, secret: false, doc }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::Layers;
+
+    fn config(flags: &[(&str, &str)]) -> Result<Config, String> {
+        let mut layers = Layers::default();
+        for (key, value) in flags {
+            layers.flag_words(key, value, "--set");
+        }
+        let settings = Settings::resolve(&[SERVER_KEYS], layers).map_err(|e| e.to_string())?;
+        Config::from_settings(settings).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn the_defaults_are_a_config() {
+        let config = config(&[]).unwrap();
+        assert_eq!(config.listen, ["127.0.0.1:9502".parse().unwrap()]);
+        assert!(config.workers >= 1);
+        assert_eq!((config.max_sessions, config.receive_pool_bytes), (16_384, 16 << 20));
+        assert_eq!((config.ping_interval_ms, config.log.format), (25_000, LogFormat::Text));
+        assert!(config.run_dir.is_absolute() && config.log.file.is_none());
+    }
+
+    #[test]
+    fn the_bounds_of_the_contract_are_reached_and_not_passed() {
+        for (key, value) in [
+            ("server.workers", "1024"),
+            ("table.max_sessions", "16777216"),
+            ("table.max_sessions", "1"),
+            ("server.max_timers", "1048576"),
+            ("websocket.ping_interval", "0"),
+            ("server.listen", "[::1]:1,127.0.0.1:0,127.0.0.1:0"),
+        ] {
+            assert!(config(&[(key, value)]).is_ok(), "{key}={value}");
+        }
+        for (key, value, bound) in [
+            ("server.workers", "1025", "at most 1024"),
+            ("table.max_sessions", "0", "at least 1"),
+            ("table.max_sessions", "16777217", "at most 16777216"),
+            ("websocket.max_message", "65MiB", "at most 64MiB"),
+            ("server.listen", "", "at least one address"),
+            ("server.listen", "localhost:1", "\"localhost:1\""),
+            ("server.listen", "127.0.0.1:1,127.0.0.1:1", "twice"),
+            ("server.listen", &["127.0.0.1:0"; 17].join(","), "at most 16"),
+        ] {
+            let line = config(&[(key, value)]).unwrap_err();
+            assert!(line.contains(bound) && line.starts_with("--set: "), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_pool_holds_four_of_the_largest_messages() {
+        assert!(config(&[("websocket.max_message", "4MiB")]).is_ok());
+        let line = config(&[("websocket.max_message", "5MiB")]).unwrap_err();
+        assert!(line.starts_with("--set: table.receive_pool is 16777216 bytes"), "{line}");
+        let both = [("websocket.max_message", "5MiB"), ("table.receive_pool", "20MiB")];
+        assert!(config(&both).is_ok());
+    }
+}

@@ -1,0 +1,408 @@
+//! What a hook may do: [`Context`] in workers and task processes, [`MasterContext`] in the master.
+//!
+//! Knows nothing of how it is done: every deed is one method of [`Effects`], which the worker and
+//! the task process implement, and which a test may implement to watch an application.
+
+use crate::app::{App, Handshake, Message, Response};
+use crate::clock::{self, Millis};
+use crate::ids::{ConnId, RequestId, SlotId, TaskId, TimerId};
+use crate::sessions::{SessionInfo, Sessions};
+use crate::shared::Areas;
+use crate::websocket::Opcode;
+use serde_json::Value as Json;
+use std::fmt;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::AtomicU64;
+
+/// What a hook may do, in a worker or a task process.
+pub struct Context<'a, A: App> {
+    effects: &'a mut dyn Effects,
+    app: PhantomData<fn(A)>,
+}
+
+impl<'a, A: App> Context<'a, A> {
+    /// A context over the deeds of a process; tests give their own.
+    pub fn new(effects: &'a mut dyn Effects) -> Self {
+        Self { effects, app: PhantomData }
+    }
+
+    /// Sends a message to a connection of any worker. It is queued; output is sent once per turn.
+    ///
+    /// # Errors
+    /// See [`PushError`]; nothing was queued.
+    pub fn push(&mut self, conn: ConnId, message: Message<'_>) -> Result<(), PushError> {
+        let (opcode, payload) = split(message);
+        self.effects.push(conn, opcode, payload, Urgency::Keep)
+    }
+
+    /// As [`Context::push`], but dropped, and counted, where the receiver is slow.
+    ///
+    /// # Errors
+    /// See [`PushError`].
+    pub fn push_droppable(&mut self, conn: ConnId, message: Message<'_>) -> Result<(), PushError> {
+        let (opcode, payload) = split(message);
+        self.effects.push(conn, opcode, payload, Urgency::Droppable)
+    }
+
+    /// Sends one message to several connections: encoded once, and once per worker on its way.
+    /// Gives the number of connections whose outbox or mailbox took it.
+    pub fn push_many(&mut self, conns: &[ConnId], message: Message<'_>) -> usize {
+        let (opcode, payload) = split(message);
+        self.effects.push_many(conns, opcode, payload)
+    }
+
+    /// Sends a message to every open connection of every worker.
+    pub fn broadcast(&mut self, message: Message<'_>) {
+        let (opcode, payload) = split(message);
+        self.effects.broadcast(opcode, payload);
+    }
+
+    /// Closes a connection of any worker with a close frame, after what is queued. `reason` is cut
+    /// to the 123 bytes a close frame holds. False if the connection is not there.
+    pub fn disconnect(&mut self, conn: ConnId, code: u16, reason: &str) -> bool {
+        self.effects.disconnect(conn, code, reason)
+    }
+
+    /// Whether the connection is open, in whichever worker.
+    #[must_use]
+    pub fn is_established(&self, conn: ConnId) -> bool {
+        self.effects.sessions().is_established(conn)
+    }
+
+    /// Address, times and worker of a connection; `None` if it is not open.
+    #[must_use]
+    pub fn session_info(&self, conn: ConnId) -> Option<SessionInfo> {
+        self.effects.sessions().info(conn)
+    }
+
+    /// The open connections of this worker. Empty in a task process.
+    #[must_use]
+    pub fn connections(&self) -> Vec<ConnId> {
+        self.effects.connections()
+    }
+
+    /// The session table: the framework's columns and the application's.
+    #[must_use]
+    pub fn table(&self) -> &Sessions {
+        self.effects.sessions()
+    }
+
+    /// An area of shared memory asked for by [`App::areas`]; `None` if it was not.
+    #[must_use]
+    pub fn area(&self, name: &str) -> Option<&'static [AtomicU64]> {
+        self.effects.areas().words(name)
+    }
+
+    /// Sets when [`App::deadline`] is to be called for a connection of this worker; `None`: never.
+    pub fn set_deadline(&mut self, conn: ConnId, at: Option<Millis>) {
+        self.effects.sessions().set_deadline(conn, at);
+    }
+
+    /// From now on every frame of the connection moves its deadline to `after_ms` from then; `None`
+    /// ends that. Costs no message between processes.
+    pub fn set_heartbeat(&mut self, conn: ConnId, after_ms: Option<u64>) {
+        self.effects.set_heartbeat(conn, after_ms);
+    }
+
+    /// Sends a message to [`App::pipe_message`] of another worker (or of this one).
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub fn send_pipe_message(
+        &mut self,
+        to: SlotId,
+        message: &A::PipeMessage,
+    ) -> Result<(), SendError> {
+        let bytes = crate::ipc::codec::encode_value(message).map_err(SendError::Encode)?;
+        self.effects.send_pipe_message(to, bytes)
+    }
+
+    /// Hands work to a task process; its result comes to [`App::finish`] of this slot.
+    ///
+    /// # Errors
+    /// See [`SendError`]; in a task process always [`SendError::NotAWorker`].
+    pub fn task(&mut self, work: &A::Task) -> Result<TaskId, SendError> {
+        let bytes = crate::ipc::codec::encode_value(work).map_err(SendError::Encode)?;
+        self.effects.task(bytes)
+    }
+
+    /// Calls [`App::timer`] of this slot once, `after_ms` from now. Survives the death of the timer
+    /// process and of this worker.
+    ///
+    /// # Errors
+    /// See [`TimerError`].
+    pub fn after(&mut self, after_ms: u64, payload: &[u8]) -> Result<TimerId, TimerError> {
+        self.effects.arm_timer(after_ms, 0, payload)
+    }
+
+    /// Calls [`App::timer`] of this slot every `period_ms`, without drift; missed ticks collapse
+    /// into one call with their count.
+    ///
+    /// # Errors
+    /// See [`TimerError`].
+    pub fn tick(&mut self, period_ms: u64, payload: &[u8]) -> Result<TimerId, TimerError> {
+        if period_ms == 0 {
+            return Err(TimerError::ZeroPeriod);
+        }
+        self.effects.arm_timer(period_ms, period_ms, payload)
+    }
+
+    /// Disarms a timer of any slot. False if it is not armed.
+    pub fn clear_timer(&mut self, timer: TimerId) -> bool {
+        self.effects.clear_timer(timer)
+    }
+
+    /// Answers an upgrade that [`App::handshake`] left open. False if its client is gone.
+    pub fn answer_handshake(&mut self, request: RequestId, answer: Handshake) -> bool {
+        self.effects.answer_handshake(request, answer)
+    }
+
+    /// Answers a request that [`App::request`] left open. False if its client is gone.
+    pub fn respond(&mut self, request: RequestId, response: Response) -> bool {
+        self.effects.respond(request, response)
+    }
+
+    /// The server's counters: the same object as the status pipe's, without the application's part.
+    #[must_use]
+    pub fn stats(&self) -> Json {
+        self.effects.stats()
+    }
+
+    /// Asks the master for a reload.
+    pub fn reload(&mut self) {
+        self.effects.ask_master(MasterDeed::Reload);
+    }
+
+    /// Asks the master for a graceful stop of the server.
+    pub fn shutdown(&mut self) {
+        self.effects.ask_master(MasterDeed::Shutdown);
+    }
+
+    /// What this process is.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.effects.role()
+    }
+
+    /// The moment this turn of the loop began.
+    #[must_use]
+    pub fn now(&self) -> Millis {
+        self.effects.now()
+    }
+
+    /// The wall clock as integer Unix milliseconds.
+    #[must_use]
+    pub fn unix_ms(&self) -> u64 {
+        self.effects.unix_ms()
+    }
+}
+
+impl<A: App> fmt::Debug for Context<'_, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("role", &self.effects.role()).finish_non_exhaustive()
+    }
+}
+
+fn split<'m>(message: Message<'m>) -> (Opcode, &'m [u8]) {
+    match message {
+        Message::Text(text) => (Opcode::Text, text.as_bytes()),
+        Message::Binary(bytes) => (Opcode::Binary, bytes),
+    }
+}
+
+/// The deeds of a process, without the application's types: implemented by workers and task
+/// processes, and by tests that want to see what an application does.
+pub trait Effects {
+    /// See [`Context::push`].
+    ///
+    /// # Errors
+    /// See [`PushError`].
+    fn push(
+        &mut self,
+        conn: ConnId,
+        opcode: Opcode,
+        payload: &[u8],
+        urgency: Urgency,
+    ) -> Result<(), PushError>;
+    /// See [`Context::push_many`].
+    fn push_many(&mut self, conns: &[ConnId], opcode: Opcode, payload: &[u8]) -> usize;
+    /// See [`Context::broadcast`].
+    fn broadcast(&mut self, opcode: Opcode, payload: &[u8]);
+    /// See [`Context::disconnect`].
+    fn disconnect(&mut self, conn: ConnId, code: u16, reason: &str) -> bool;
+    /// See [`Context::connections`].
+    fn connections(&self) -> Vec<ConnId>;
+    /// See [`Context::table`].
+    fn sessions(&self) -> &Sessions;
+    /// The application's areas of shared memory.
+    fn areas(&self) -> &Areas;
+    /// See [`Context::set_heartbeat`].
+    fn set_heartbeat(&mut self, conn: ConnId, after_ms: Option<u64>);
+    /// See [`Context::send_pipe_message`].
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    fn send_pipe_message(&mut self, to: SlotId, message: Vec<u8>) -> Result<(), SendError>;
+    /// See [`Context::task`].
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    fn task(&mut self, work: Vec<u8>) -> Result<TaskId, SendError>;
+    /// Arms a timer of this slot; `period_ms` 0: once.
+    ///
+    /// # Errors
+    /// See [`TimerError`].
+    fn arm_timer(
+        &mut self,
+        after_ms: u64,
+        period_ms: u64,
+        payload: &[u8],
+    ) -> Result<TimerId, TimerError>;
+    /// See [`Context::clear_timer`].
+    fn clear_timer(&mut self, timer: TimerId) -> bool;
+    /// See [`Context::answer_handshake`].
+    fn answer_handshake(&mut self, request: RequestId, answer: Handshake) -> bool;
+    /// See [`Context::respond`].
+    fn respond(&mut self, request: RequestId, response: Response) -> bool;
+    /// See [`Context::stats`].
+    fn stats(&self) -> Json;
+    /// Asks the master to do something.
+    fn ask_master(&mut self, deed: MasterDeed);
+    /// See [`Context::role`].
+    fn role(&self) -> Role;
+    /// See [`Context::now`].
+    fn now(&self) -> Millis;
+    /// See [`Context::unix_ms`].
+    fn unix_ms(&self) -> u64 {
+        clock::unix_ms()
+    }
+}
+
+/// Whether a message may be left out where its receiver is slow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Urgency {
+    /// It is delivered, or the receiver is closed with 1013.
+    Keep,
+    /// It is dropped and counted.
+    Droppable,
+}
+
+/// What a process asks of the master.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MasterDeed {
+    /// A rolling reload.
+    Reload,
+    /// A graceful stop.
+    Shutdown,
+}
+
+/// What a process is, and its place among its like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// A worker, by its slot.
+    Worker(SlotId),
+    /// A task process, by its place.
+    Task(u16),
+}
+
+/// A message was not queued.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum PushError {
+    /// No such connection, or it is closing.
+    #[error("the connection is not open")]
+    NotOpen,
+    /// The receiver's outbox (`websocket.send_buffer`) is full: it is being closed with 1013, or the
+    /// droppable message was dropped.
+    #[error("the receiver is too slow: its outbox is full")]
+    OutboxFull,
+    /// The way to the receiver's worker is full; the message was not taken.
+    #[error("the mailbox of the receiver's worker is full")]
+    MailboxFull,
+    /// The message is larger than one that may be sent.
+    #[error("the message is larger than what may be sent")]
+    TooLarge,
+}
+
+/// A pipe message or task was not handed over.
+#[derive(Debug, thiserror::Error)]
+pub enum SendError {
+    /// There is no such slot.
+    #[error("there is no slot {0}")]
+    NoSuchSlot(SlotId),
+    /// There are no task processes (`server.task_workers` is 0).
+    #[error("there is no task process: server.task_workers is 0")]
+    NoTaskProcess,
+    /// Only a worker may ask for a task.
+    #[error("only a worker may ask for a task")]
+    NotAWorker,
+    /// The receiver's mailbox and the spill list behind it are full.
+    #[error("the receiver's mailbox is full")]
+    MailboxFull,
+    /// It is larger than a mailbox takes.
+    #[error("{0} bytes are more than a mailbox takes")]
+    TooLarge(usize),
+    /// It does not encode.
+    #[error("it does not encode")]
+    Encode(#[source] crate::ipc::codec::CodecError),
+}
+
+/// A timer was not armed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum TimerError {
+    /// `server.max_timers` are armed.
+    #[error("all server.max_timers timers are armed")]
+    TableFull,
+    /// The payload is longer than [`crate::timer::PAYLOAD_MAX`].
+    #[error("a timer's payload holds at most {} bytes", crate::timer::PAYLOAD_MAX)]
+    PayloadTooLarge,
+    /// A tick needs a period.
+    #[error("a tick needs a period of at least 1 ms")]
+    ZeroPeriod,
+    /// Only a worker may arm a timer.
+    #[error("only a worker may arm a timer")]
+    NotAWorker,
+}
+
+/// What a hook may do in the master.
+pub struct MasterContext<'a> {
+    /// The session table.
+    pub sessions: &'a Sessions,
+    /// The application's areas of shared memory.
+    pub areas: &'a Areas,
+    /// The addresses that are listened on.
+    pub listen: &'a [SocketAddr],
+    /// The run directory.
+    pub run_dir: &'a Path,
+    pub(crate) asked: &'a mut Vec<MasterDeed>,
+}
+
+impl<'a> MasterContext<'a> {
+    /// A context over the given parts; what the hook asks for is appended to `asked`.
+    pub fn new(
+        sessions: &'a Sessions,
+        areas: &'a Areas,
+        listen: &'a [SocketAddr],
+        run_dir: &'a Path,
+        asked: &'a mut Vec<MasterDeed>,
+    ) -> Self {
+        Self { sessions, areas, listen, run_dir, asked }
+    }
+
+    /// Asks for a reload, done after the hook returned.
+    pub fn reload(&mut self) {
+        self.asked.push(MasterDeed::Reload);
+    }
+
+    /// Asks for a graceful stop, begun after the hook returned.
+    pub fn shutdown(&mut self) {
+        self.asked.push(MasterDeed::Shutdown);
+    }
+}
+
+impl fmt::Debug for MasterContext<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MasterContext").field("listen", &self.listen).finish_non_exhaustive()
+    }
+}

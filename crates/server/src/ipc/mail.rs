@@ -1,0 +1,300 @@
+//! What travels through mailboxes: a closed, versioned enum, several to a packet.
+//!
+//! Knows nothing of who sends or reads it. A packet is a kind byte, then mails one behind the other.
+//! A packet too large for the socket travels as a parcel: its bytes in a memfd attached to a small
+//! packet that names the connections it is for, so that the reader can mark them before it takes it.
+
+use super::codec::{CodecError, settings};
+use crate::app::{Sender, TaskFailure};
+use crate::clock::Millis;
+use crate::ids::{ConnId, SlotId, TaskId, TimerId};
+use crate::websocket::{Opcode, REASON_MAX};
+use bincode::{BorrowDecode, Decode, Encode};
+
+/// First byte of a packet: mails follow. Raised when a mail changes its meaning.
+const MAILS: u8 = 0x11;
+/// First byte of a packet: the mails are in the attached memfd; a [`ParcelHead`] follows.
+const PARCEL: u8 = 0x91;
+
+/// One envelope to a worker slot.
+#[derive(Encode, BorrowDecode, Clone, PartialEq, Debug)]
+pub(crate) enum Mail<'a> {
+    /// A message for one connection.
+    Deliver { to: u64, text: bool, droppable: bool, payload: &'a [u8] },
+    /// A message for several connections of the slot.
+    DeliverMany { to: Vec<u64>, text: bool, payload: &'a [u8] },
+    /// A message for all open connections of the slot.
+    Broadcast { text: bool, payload: &'a [u8] },
+    /// Close a connection.
+    Disconnect { conn: u64, code: u16, reason: &'a str },
+    /// A connection's deadline, of this value, has passed.
+    Overdue { conn: u64, deadline: u64 },
+    /// A timer is due.
+    Timer { timer: u64, ticks: u64, due: u64 },
+    /// A task is over: its result, or the code of its failure.
+    Finish { task: u64, failure: u8, result: &'a [u8] },
+    /// A message of the application.
+    Pipe { from: WireSender, message: &'a [u8] },
+}
+
+/// [`Sender`] on the wire.
+#[derive(Encode, Decode, Clone, Copy, PartialEq, Debug)]
+pub(crate) struct WireSender {
+    kind: u8,
+    place: u16,
+}
+
+impl From<Sender> for WireSender {
+    fn from(sender: Sender) -> Self {
+        match sender {
+            Sender::Worker(slot) => Self { kind: 0, place: slot.0 },
+            Sender::Task(place) => Self { kind: 1, place },
+            Sender::Process(place) => Self { kind: 2, place },
+            Sender::Master => Self { kind: 3, place: 0 },
+        }
+    }
+}
+
+impl From<WireSender> for Sender {
+    fn from(wire: WireSender) -> Self {
+        match wire.kind {
+            0 => Self::Worker(SlotId(wire.place)),
+            1 => Self::Task(wire.place),
+            2 => Self::Process(wire.place),
+            _ => Self::Master,
+        }
+    }
+}
+
+impl<'a> Mail<'a> {
+    pub(crate) fn deliver(to: ConnId, opcode: Opcode, droppable: bool, payload: &'a [u8]) -> Self {
+        Self::Deliver { to: to.to_bits(), text: opcode == Opcode::Text, droppable, payload }
+    }
+
+    pub(crate) fn deliver_many(to: &[ConnId], opcode: Opcode, payload: &'a [u8]) -> Self {
+        let to = to.iter().map(|conn| conn.to_bits()).collect();
+        Self::DeliverMany { to, text: opcode == Opcode::Text, payload }
+    }
+
+    pub(crate) fn broadcast(opcode: Opcode, payload: &'a [u8]) -> Self {
+        Self::Broadcast { text: opcode == Opcode::Text, payload }
+    }
+
+    pub(crate) fn overdue(conn: ConnId, deadline: Millis) -> Self {
+        Self::Overdue { conn: conn.to_bits(), deadline: deadline.0 }
+    }
+
+    pub(crate) fn timer(timer: TimerId, ticks: u64, due: Millis) -> Self {
+        Self::Timer { timer: timer.0, ticks, due: due.0 }
+    }
+
+    pub(crate) fn finish(task: TaskId, result: &'a Result<Vec<u8>, TaskFailure>) -> Self {
+        match result {
+            Ok(result) => Self::Finish { task: task.0, failure: 0, result },
+            Err(failure) => Self::Finish { task: task.0, failure: failure_code(*failure), result: &[] },
+        }
+    }
+
+    /// Whom the mail is for, so that the reader can mark them before it takes the packet.
+    pub(crate) fn recipients(&self) -> Recipients<'_> {
+        match self {
+            Self::Deliver { to, .. } => Recipients::Some(std::slice::from_ref(to)),
+            Self::DeliverMany { to, .. } => Recipients::Some(to),
+            Self::Broadcast { .. } => Recipients::All,
+            Self::Disconnect { conn, .. } => Recipients::Some(std::slice::from_ref(conn)),
+            _ => Recipients::None,
+        }
+    }
+
+    /// Appends the mail to a packet, beginning one if it is empty.
+    pub(crate) fn append_to(&self, packet: &mut Vec<u8>) -> Result<(), CodecError> {
+        if packet.is_empty() {
+            packet.push(MAILS);
+        }
+        let writer = VecWriter(packet);
+        Ok(bincode::encode_into_writer(self, writer, settings())?)
+    }
+}
+
+/// Connections a mail is for.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Recipients<'a> {
+    /// None.
+    None,
+    /// These.
+    Some(&'a [u64]),
+    /// All of the slot.
+    All,
+}
+
+/// What the small packet of a parcel says.
+#[derive(Encode, Decode, Clone, PartialEq, Debug, Default)]
+pub(crate) struct ParcelHead {
+    /// The connections it is for.
+    pub(crate) recipients: Vec<u64>,
+    /// It is for all connections of the slot.
+    pub(crate) all: bool,
+}
+
+impl ParcelHead {
+    /// The head for a mail.
+    pub(crate) fn of(mail: &Mail<'_>) -> Self {
+        match mail.recipients() {
+            Recipients::None => Self::default(),
+            Recipients::Some(some) => Self { recipients: some.to_vec(), all: false },
+            Recipients::All => Self { recipients: Vec::new(), all: true },
+        }
+    }
+
+    /// The packet that carries the parcel's memfd.
+    pub(crate) fn packet(&self) -> Result<Vec<u8>, CodecError> {
+        let mut packet = vec![PARCEL];
+        bincode::encode_into_writer(self, VecWriter(&mut packet), settings())?;
+        Ok(packet)
+    }
+}
+
+/// What a packet holds.
+#[derive(Debug)]
+pub(crate) enum Packet<'a> {
+    /// These mails.
+    Mails(Vec<Mail<'a>>),
+    /// The memfd that comes with it holds the mails.
+    Parcel(ParcelHead),
+}
+
+/// Reads a packet.
+///
+/// # Errors
+/// It is of another version, or cut.
+pub(crate) fn read_packet(packet: &[u8]) -> Result<Packet<'_>, MailError> {
+    match packet.split_first() {
+        Some((&MAILS, rest)) => {
+            let mut rest = rest;
+            let mut mails = Vec::with_capacity(1);
+            while !rest.is_empty() {
+                let (mail, used) = bincode::borrow_decode_from_slice(rest, settings())
+                    .map_err(CodecError::from)?;
+                mails.push(mail);
+                rest = &rest[used..];
+            }
+            Ok(Packet::Mails(mails))
+        }
+        Some((&PARCEL, rest)) => {
+            let (head, _) =
+                bincode::decode_from_slice(rest, settings()).map_err(CodecError::from)?;
+            Ok(Packet::Parcel(head))
+        }
+        Some((&other, _)) => Err(MailError::UnknownKind(other)),
+        None => Err(MailError::Empty),
+    }
+}
+
+/// A packet could not be read. It is counted and left out: mails come from our own processes only, so
+/// this means that two versions of the program share one mailbox.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MailError {
+    #[error("a packet of unknown kind {0:#x}: from another version of this program?")]
+    UnknownKind(u8),
+    #[error("an empty packet")]
+    Empty,
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+}
+
+pub(crate) fn failure_code(failure: TaskFailure) -> u8 {
+    match failure {
+        TaskFailure::ProcessLost => 1,
+        TaskFailure::TimedOut => 2,
+        TaskFailure::Panicked => 3,
+        TaskFailure::NoResult => 4,
+        TaskFailure::Undecodable => 5,
+    }
+}
+
+pub(crate) fn failure_of(code: u8) -> Option<TaskFailure> {
+    match code {
+        0 => None,
+        1 => Some(TaskFailure::ProcessLost),
+        2 => Some(TaskFailure::TimedOut),
+        3 => Some(TaskFailure::Panicked),
+        4 => Some(TaskFailure::NoResult),
+        _ => Some(TaskFailure::Undecodable),
+    }
+}
+
+/// A task on its way to a task process.
+#[derive(Encode, Decode, Clone, PartialEq, Debug)]
+pub(crate) struct TaskMail {
+    pub(crate) task: u64,
+    pub(crate) asker: u16,
+    pub(crate) work: Vec<u8>,
+}
+
+/// A close reason short enough for a close frame.
+pub(crate) fn cut_reason(reason: &str) -> &str {
+    let mut end = reason.len().min(REASON_MAX);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    &reason[..end]
+}
+
+struct VecWriter<'v>(&'v mut Vec<u8>);
+
+impl bincode::enc::write::Writer for VecWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), bincode::error::EncodeError> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mails_of_one_packet_come_out_in_order() {
+        let conn = ConnId::from_bits(7 << 32 | 1);
+        let mails = [
+            Mail::deliver(conn, Opcode::Text, false, b"one"),
+            Mail::broadcast(Opcode::Binary, &[0, 255]),
+            Mail::deliver_many(&[conn, conn], Opcode::Text, b"two"),
+            Mail::Disconnect { conn: 9, code: 4002, reason: "silent" },
+            Mail::Pipe { from: Sender::Task(3).into(), message: b"x" },
+        ];
+        let mut packet = Vec::new();
+        for mail in &mails {
+            mail.append_to(&mut packet).expect("encodes");
+        }
+        let Ok(Packet::Mails(read)) = read_packet(&packet) else { panic!("mails") };
+        assert_eq!(read, mails);
+        assert_eq!(read[0].recipients(), Recipients::Some(&[conn.to_bits()]));
+        assert_eq!(read[1].recipients(), Recipients::All);
+        assert!(read_packet(&packet[..packet.len() - 1]).is_err(), "cut");
+        assert!(matches!(read_packet(&[0x77]), Err(MailError::UnknownKind(0x77))));
+        assert!(matches!(read_packet(&[]), Err(MailError::Empty)));
+    }
+
+    #[test]
+    fn a_parcel_names_whom_it_is_for() {
+        let mail = Mail::broadcast(Opcode::Text, b"large");
+        let packet = ParcelHead::of(&mail).packet().expect("encodes");
+        let Ok(Packet::Parcel(head)) = read_packet(&packet) else { panic!("a parcel") };
+        assert!(head.all);
+    }
+
+    #[test]
+    fn failures_keep_their_codes() {
+        for failure in [
+            TaskFailure::ProcessLost,
+            TaskFailure::TimedOut,
+            TaskFailure::Panicked,
+            TaskFailure::NoResult,
+            TaskFailure::Undecodable,
+        ] {
+            assert_eq!(failure_of(failure_code(failure)), Some(failure));
+        }
+        assert_eq!(failure_of(0), None);
+    }
+}

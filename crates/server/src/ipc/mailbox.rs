@@ -1,0 +1,109 @@
+//! Reading a slot's mailbox: peek, mark, take.
+//!
+//! Knows packets, not connections: the caller's `mark` is shown whom a packet is for before the packet
+//! is taken out of the socket, so that what dies in this process's hands is known to be lost.
+
+use super::mail::{self, Mail, Packet, Recipients};
+use crate::sys::packet::{self, Received};
+use crate::sys::descriptor;
+use std::os::fd::RawFd;
+use tracing::error;
+
+/// Longest packet a mailbox holds; [`super::post`] sends none longer.
+const BUFFER_BYTES: usize = 80 << 10;
+
+/// A mailbox in the hands of its slot's worker.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    read_end: RawFd,
+    buffer: Vec<u8>,
+    /// The packet taken last, for [`Mailbox::mails`].
+    length: usize,
+    parcel: Option<Vec<u8>>,
+}
+
+/// What a take gave.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Taken {
+    /// A packet; [`Mailbox::mails`] reads it.
+    Packet,
+    /// A packet that could not be read: left out.
+    Unreadable,
+    /// The mailbox is empty.
+    Nothing,
+}
+
+impl Mailbox {
+    /// A mailbox over its read end.
+    pub(crate) fn new(read_end: RawFd) -> Self {
+        Self { read_end, buffer: vec![0; BUFFER_BYTES], length: 0, parcel: None }
+    }
+
+    /// Takes the next packet, after `mark` was shown whom it is for.
+    pub(crate) fn take_next(&mut self, mut mark: impl FnMut(Recipients<'_>)) -> Taken {
+        self.parcel = None;
+        self.length = match packet::peek(self.read_end, &mut self.buffer) {
+            Ok(Received::Packet(length)) => length,
+            Ok(Received::Cut) => {
+                error!("a packet longer than {BUFFER_BYTES} bytes was left out of a mailbox");
+                return self.discard();
+            }
+            Ok(Received::Nothing | Received::End) => return Taken::Nothing,
+            Err(error) => {
+                error!(%error, "the mailbox cannot be read");
+                return Taken::Nothing;
+            }
+        };
+        match mail::read_packet(&self.buffer[..self.length]) {
+            Ok(Packet::Mails(mails)) => mails.iter().for_each(|mail| mark(mail.recipients())),
+            Ok(Packet::Parcel(head)) if head.all => mark(Recipients::All),
+            Ok(Packet::Parcel(head)) => mark(Recipients::Some(&head.recipients)),
+            Err(error) => {
+                error!(%error, "a packet was left out of a mailbox");
+                return self.discard();
+            }
+        }
+        self.take_away()
+    }
+
+    /// The mails of the packet taken last.
+    pub(crate) fn mails(&self) -> Vec<Mail<'_>> {
+        let packet = self.parcel.as_deref().unwrap_or(&self.buffer[..self.length]);
+        match mail::read_packet(packet) {
+            Ok(Packet::Mails(mails)) => mails,
+            _ => Vec::new(),
+        }
+    }
+
+    fn take_away(&mut self) -> Taken {
+        match packet::take(self.read_end) {
+            Ok(None) => Taken::Packet,
+            Ok(Some(memfd)) => {
+                let parcel = descriptor::read_memfd(memfd);
+                descriptor::close(memfd);
+                match parcel {
+                    Ok(bytes) => {
+                        self.parcel = Some(bytes);
+                        Taken::Packet
+                    }
+                    Err(error) => {
+                        error!(%error, "a parcel cannot be read");
+                        Taken::Unreadable
+                    }
+                }
+            }
+            Err(error) => {
+                error!(%error, "a packet cannot be taken out of the mailbox");
+                Taken::Nothing
+            }
+        }
+    }
+
+    fn discard(&mut self) -> Taken {
+        self.length = 0;
+        if let Ok(Some(memfd)) = packet::take(self.read_end) {
+            descriptor::close(memfd);
+        }
+        Taken::Unreadable
+    }
+}

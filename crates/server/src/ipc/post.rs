@@ -1,0 +1,274 @@
+//! Sending mail: what one turn has for one slot is packed into few packets, and what a full mailbox
+//! does not take waits in a bounded list.
+//!
+//! Knows the write ends of the mailboxes, nothing of who reads them. Invariants: 1. Once something
+//! waits for a slot, everything later for it waits behind it, so order holds. 2. What waits for one
+//! slot never exceeds [`SPILL_MAX_BYTES`]; beyond it a post is refused, never dropped in the middle.
+
+use super::codec::CodecError;
+use super::mail::{Mail, ParcelHead};
+use crate::sys::{descriptor, packet};
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::RawFd;
+
+/// The most bytes that wait for one slot in one process.
+pub(crate) const SPILL_MAX_BYTES: usize = 16 << 20;
+/// The largest packet, whatever the socket would take.
+const PACKET_MAX_BYTES: usize = 64 << 10;
+
+/// A mail was not taken.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PostError {
+    #[error("{SPILL_MAX_BYTES} bytes wait for that slot already")]
+    Full,
+    #[error("there is no such slot")]
+    NoSuchSlot,
+    #[error("the mail does not encode")]
+    Encode(#[from] CodecError),
+}
+
+/// The sending side of all mailboxes, in one process.
+#[derive(Debug)]
+pub(crate) struct Post {
+    targets: Vec<Target>,
+    /// Targets with something packed in this turn.
+    packed: Vec<usize>,
+    spilled_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Target {
+    write_end: RawFd,
+    packet_max: usize,
+    packing: Vec<u8>,
+    spill: VecDeque<Waiting>,
+    spill_bytes: usize,
+}
+
+/// A packet that waits, whole.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Waiting {
+    packet: Vec<u8>,
+    /// The content of a parcel's memfd.
+    parcel: Option<Vec<u8>>,
+}
+
+impl Waiting {
+    fn bytes(&self) -> usize {
+        self.packet.len() + self.parcel.as_ref().map_or(0, Vec::len)
+    }
+}
+
+impl Post {
+    /// A post over the mailboxes' write ends, by slot.
+    pub(crate) fn new(write_ends: &[RawFd]) -> Self {
+        let targets = write_ends
+            .iter()
+            .map(|end| Target {
+                write_end: *end,
+                packet_max: (packet::send_buffer(*end).unwrap_or(0) / 16)
+                    .clamp(4 << 10, PACKET_MAX_BYTES),
+                packing: Vec::new(),
+                spill: VecDeque::new(),
+                spill_bytes: 0,
+            })
+            .collect();
+        Self { targets, packed: Vec::new(), spilled_bytes: 0 }
+    }
+
+    /// Takes a mail for a slot. It goes out at [`Post::flush`] at the latest.
+    pub(crate) fn put(&mut self, slot: usize, mail: &Mail<'_>) -> Result<(), PostError> {
+        let target = self.targets.get_mut(slot).ok_or(PostError::NoSuchSlot)?;
+        if target.spill_bytes + target.packing.len() > SPILL_MAX_BYTES {
+            return Err(PostError::Full);
+        }
+        let before = target.packing.len();
+        mail.append_to(&mut target.packing)?;
+        if target.packing.len() > target.packet_max {
+            let alone = if before == 0 {
+                std::mem::take(&mut target.packing)
+            } else {
+                target.packing.truncate(before);
+                let mut alone = Vec::new();
+                mail.append_to(&mut alone)?;
+                alone
+            };
+            self.send_packed(slot);
+            let target = &mut self.targets[slot];
+            if alone.len() > target.packet_max {
+                let packet = ParcelHead::of(mail).packet()?;
+                self.send(slot, Waiting { packet, parcel: Some(alone) });
+                return Ok(());
+            }
+            target.packing = alone;
+        }
+        if !self.packed.contains(&slot) {
+            self.packed.push(slot);
+        }
+        Ok(())
+    }
+
+    /// Sends what this turn packed. Once per turn.
+    pub(crate) fn flush(&mut self) {
+        while let Some(slot) = self.packed.pop() {
+            self.send_packed(slot);
+        }
+    }
+
+    /// Tries again what waits; to be called when a mailbox became writable. True if nothing waits.
+    pub(crate) fn retry(&mut self) -> bool {
+        for slot in 0..self.targets.len() {
+            self.retry_slot(slot);
+        }
+        self.spilled_bytes == 0
+    }
+
+    /// Bytes that wait for full mailboxes.
+    pub(crate) fn spilled_bytes(&self) -> usize {
+        self.spilled_bytes
+    }
+
+    /// Takes out what waits, for the successor. Everything packed was flushed before.
+    pub(crate) fn take_spilled(&mut self) -> Vec<(usize, Vec<Waiting>)> {
+        self.spilled_bytes = 0;
+        let mut spilled = Vec::new();
+        for (slot, target) in self.targets.iter_mut().enumerate() {
+            target.spill_bytes = 0;
+            if !target.spill.is_empty() {
+                spilled.push((slot, target.spill.drain(..).collect()));
+            }
+        }
+        spilled
+    }
+
+    /// Puts in what a predecessor could not send, before anything of this process's own.
+    pub(crate) fn restore_spilled(&mut self, spilled: Vec<(usize, Vec<Waiting>)>) {
+        for (slot, waiting) in spilled {
+            for one in waiting {
+                self.send(slot, one);
+            }
+        }
+    }
+
+    fn send_packed(&mut self, slot: usize) {
+        let packet = std::mem::take(&mut self.targets[slot].packing);
+        if !packet.is_empty() {
+            self.send(slot, Waiting { packet, parcel: None });
+        }
+    }
+
+    fn send(&mut self, slot: usize, waiting: Waiting) {
+        let Some(target) = self.targets.get_mut(slot) else { return };
+        if target.spill.is_empty() && transmit(target.write_end, &waiting) {
+            // The buffer of a packet that went out serves the next turn.
+            target.packing = waiting.packet;
+            target.packing.clear();
+            return;
+        }
+        target.spill_bytes += waiting.bytes();
+        self.spilled_bytes += waiting.bytes();
+        target.spill.push_back(waiting);
+    }
+
+    fn retry_slot(&mut self, slot: usize) {
+        let target = &mut self.targets[slot];
+        while let Some(first) = target.spill.front() {
+            if !transmit(target.write_end, first) {
+                return;
+            }
+            let bytes = first.bytes();
+            target.spill_bytes -= bytes;
+            self.spilled_bytes -= bytes;
+            target.spill.pop_front();
+        }
+    }
+}
+
+/// Sends a packet, with its parcel if it has one. False: it must wait.
+fn transmit(write_end: RawFd, waiting: &Waiting) -> bool {
+    let result = match &waiting.parcel {
+        None => packet::send_packet(write_end, &waiting.packet),
+        Some(parcel) => send_parcel(write_end, &waiting.packet, parcel),
+    };
+    match result {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+        // ENOBUFS, ETOOMANYREFS, EMFILE: short of something that comes back.
+        Err(_) => false,
+    }
+}
+
+fn send_parcel(write_end: RawFd, packet: &[u8], parcel: &[u8]) -> io::Result<()> {
+    let memfd = descriptor::memfd_with(parcel)?;
+    let sent = packet::send_packet_with(write_end, packet, memfd);
+    descriptor::close(memfd);
+    sent
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ConnId;
+    use crate::ipc::mailbox::{Mailbox, Taken};
+    use crate::websocket::Opcode;
+
+    fn payloads(mailbox: &mut Mailbox) -> Vec<Vec<u8>> {
+        let mut got = Vec::new();
+        while let Taken::Packet = mailbox.take_next(|_| {}) {
+            for mail in mailbox.mails() {
+                if let Mail::Deliver { payload, .. } = mail {
+                    got.push(payload.to_vec());
+                }
+            }
+        }
+        got
+    }
+
+    #[test]
+    fn order_holds_through_packing_parcels_and_a_full_mailbox() {
+        let (read, write) = packet::pair(64 << 10).expect("pair");
+        let mut post = Post::new(&[write]);
+        let mut mailbox = Mailbox::new(read);
+        let conn = ConnId::from_bits(1 << 32);
+        let sizes = [10, 100_000, 3, 20_000, 5, 900, 40_000, 1];
+        let mut expected = Vec::new();
+        for round in 0..40_u8 {
+            for size in sizes {
+                let payload = vec![round; size];
+                post.put(0, &Mail::deliver(conn, Opcode::Binary, false, &payload)).expect("room");
+                expected.push(payload);
+            }
+            post.flush();
+        }
+        assert!(post.spilled_bytes() > 0, "the mailbox was full");
+        let mut got = Vec::new();
+        while got.len() < expected.len() {
+            let more = payloads(&mut mailbox);
+            assert!(!more.is_empty(), "nothing came, {} of {}", got.len(), expected.len());
+            got.extend(more);
+            post.retry();
+        }
+        assert!(got == expected, "same messages, same order");
+        for end in [read, write] {
+            descriptor::close(end);
+        }
+    }
+
+    #[test]
+    fn a_spill_list_is_bounded_and_refuses() {
+        let (read, write) = packet::pair(64 << 10).expect("pair");
+        let mut post = Post::new(&[write]);
+        let payload = vec![0; 1 << 20];
+        let conn = ConnId::from_bits(1 << 32);
+        let mail = Mail::deliver(conn, Opcode::Binary, false, &payload);
+        // Parcels live in memfds: the socket itself takes a good many before it is full.
+        let refused = (0..100_000).find(|_| matches!(post.put(0, &mail), Err(PostError::Full)));
+        assert!(refused.is_some());
+        assert!(post.spilled_bytes() <= SPILL_MAX_BYTES + 2 * payload.len());
+        assert!(matches!(post.put(9, &mail), Err(PostError::NoSuchSlot)));
+        for end in [read, write] {
+            descriptor::close(end);
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! The master's loop: tokens to calls, and actions of the state to deeds.
+//!
+//! A turn, always in this order: poll → deaths → pipes → signals → control socket → status readers →
+//! what hooks asked for → time → quiet work.
+
+use super::seats::{Phase, Seat};
+use super::signals::{Meaning, meanings};
+use super::state::{Action, Input};
+use super::status_pipe::{STATUS_READERS, TICK_MS};
+use super::{Master, control};
+use crate::app::App;
+use crate::clock;
+use crate::context::MasterDeed;
+use crate::control::{ControlAnswer, ControlRequest};
+use crate::ipc::pipe::{Control, WireDeed};
+use crate::logging;
+use crate::scoreboard::Cell;
+use crate::sys::{fork, signals as sys_signals};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Token};
+use std::io;
+use std::time::Duration;
+use tracing::{error, info, warn};
+
+const SIGNALS: Token = Token(1);
+/// Tokens from here on are children's: handle and pipe in turn.
+const FIRST_CHILD: usize = 16;
+
+/// How often time passes for the state while something is under way, and while nothing is.
+const BUSY_TICK_MS: u64 = 10;
+const IDLE_TICK_MS: u64 = 250;
+
+pub(super) fn pidfd_token(key: usize) -> Token {
+    Token(FIRST_CHILD + key * 2)
+}
+
+pub(super) fn pipe_token(key: usize) -> Token {
+    Token(FIRST_CHILD + key * 2 + 1)
+}
+
+impl<A: App> Master<A> {
+    pub(super) fn run_loop(&mut self) -> Result<(), String> {
+        let signals = self.signals;
+        let registered =
+            self.poll.registry().register(&mut SourceFd(&signals), SIGNALS, Interest::READABLE);
+        registered.map_err(|error| format!("the master cannot watch its signals: {error}"))?;
+        let mut events = Events::with_capacity(256);
+        loop {
+            let timeout = Duration::from_millis(self.next_tick_ms());
+            if let Err(error) = self.poll.poll(&mut events, Some(timeout)) {
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(format!("the master cannot wait for events: {error}"));
+                }
+                events.clear();
+            }
+            self.now = clock::now();
+            let mut came = sys_signals::Came::default();
+            let mut pipes = Vec::new();
+            for event in &events {
+                match event.token() {
+                    SIGNALS => came = sys_signals::drain(signals),
+                    STATUS_READERS | control::CONTROL => {}
+                    Token(token) if token >= FIRST_CHILD => {
+                        let key = (token - FIRST_CHILD) / 2;
+                        if (token - FIRST_CHILD).is_multiple_of(2) {
+                            self.note_death(key);
+                        } else {
+                            pipes.push(key);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            pipes.into_iter().for_each(|key| self.read_pipe(key));
+            self.act_on_signals(came);
+            self.serve_control();
+            self.serve_status();
+            self.do_what_hooks_asked();
+            self.input(Input::Tick);
+            self.work_quietly();
+            if let Some(exit) = self.exit.take() {
+                return exit;
+            }
+        }
+    }
+
+    fn next_tick_ms(&self) -> u64 {
+        let moving = self.state.seats.values().any(|seat| {
+            seat.successor.is_some()
+                || !seat.leaving.is_empty()
+                || seat.current.as_ref().is_none_or(|life| life.phase != Phase::Running)
+        });
+        if moving || self.status_pipe.has_slow_readers() || self.control.is_busy() {
+            BUSY_TICK_MS
+        } else if self.sweep.is_under_way() || self.status_pipe.needs_ticks() {
+            TICK_MS
+        } else {
+            IDLE_TICK_MS
+        }
+    }
+
+    fn note_death(&mut self, key: usize) {
+        // What it said before it died is heard first.
+        self.read_pipe(key);
+        let Some(child) = self.children.at(key) else { return };
+        if std::mem::replace(&mut child.ended, true) {
+            return;
+        }
+        let (seat, generation) = (child.seat, child.generation);
+        if let Seat::Task(place) = seat {
+            let timed_out = child.stuck;
+            self.fail_task_in_hand(place, timed_out);
+        }
+        self.input(Input::Ended(seat, generation));
+    }
+
+    fn read_pipe(&mut self, key: usize) {
+        loop {
+            let Some(child) = self.children.at(key) else { return };
+            child.pipe.retry();
+            let Some(message) = child.pipe.receive() else { return };
+            let (seat, generation) = (child.seat, child.generation);
+            match message {
+                Control::Prepared => self.input(Input::Prepared(seat, generation)),
+                Control::PrepareFailed { sentence } => {
+                    self.input(Input::PrepareFailed(seat, generation, sentence));
+                }
+                Control::Rested { rest, connections } => {
+                    info!(%seat, connections, "rests");
+                    self.input(Input::Rested(seat, generation, rest));
+                }
+                Control::Ready { adopted, lost } => {
+                    self.input(Input::Ready(seat, generation, adopted, lost));
+                }
+                Control::Recycle => self.input(Input::Recycle(seat, generation)),
+                Control::Ask(WireDeed::Reload) => self.begin_reload(false, None),
+                Control::Ask(WireDeed::Shutdown) => self.input(Input::Stop),
+                other => error!(?other, "not for the master"),
+            }
+        }
+    }
+
+    fn act_on_signals(&mut self, came: sys_signals::Came) {
+        for meaning in meanings(came) {
+            match meaning {
+                Meaning::Stop => self.input(Input::Stop),
+                Meaning::StopNow => self.input(Input::StopNow),
+                Meaning::Reload => self.begin_reload(false, None),
+                Meaning::ReloadTasks => self.begin_reload(true, None),
+                Meaning::ReopenLog => self.reopen_log(),
+                Meaning::Upgrade => warn!("an upgrade in place is not available yet"),
+                Meaning::Ignore => {}
+            }
+        }
+    }
+
+    fn reopen_log(&mut self) {
+        // Workers write to the same number; the others have tables of their own.
+        if let Err(error) = logging::reopen() {
+            error!(%error, "the log cannot be opened anew");
+        }
+        for child in self.children.iter_mut().filter(|child| !child.seat.is_worker()) {
+            child.stuck |= child.pipe.send(&Control::ReopenLog).is_err();
+        }
+    }
+
+    fn serve_control(&mut self) {
+        self.control.send_answers(Some(self.now));
+        for (who, request) in self.control.requests(self.now) {
+            let not_yet = |verb: &str| ControlAnswer::refused(format!("{verb} is not available yet"));
+            let answer = match request {
+                Ok(ControlRequest::Status) => ControlAnswer::done(self.status()),
+                Ok(ControlRequest::Reload { tasks }) => {
+                    self.begin_reload(tasks, Some(who));
+                    continue;
+                }
+                Ok(ControlRequest::Stop) => {
+                    self.input(Input::Stop);
+                    ControlAnswer::done(serde_json::json!({ "state": "stopping" }))
+                }
+                Ok(ControlRequest::Upgrade { .. }) => not_yet("upgrade"),
+                Ok(ControlRequest::Balance) => not_yet("balance"),
+                Ok(ControlRequest::Drain { .. }) => not_yet("drain"),
+                Err(sentence) => ControlAnswer::refused(sentence),
+            };
+            self.control.answer(who, &answer);
+        }
+    }
+
+    fn serve_status(&mut self) {
+        self.status_pipe.go_on(self.now);
+        if !self.status_pipe.reader_came() && !self.status_pipe.needs_ticks() {
+            return;
+        }
+        self.publish_seats();
+        let mut object = self.status().to_string().into_bytes();
+        object.push(b'\n');
+        if let Err(error) = self.status_pipe.serve(&object, self.now) {
+            error!(%error, "the status pipe cannot be served");
+        }
+    }
+
+    fn do_what_hooks_asked(&mut self) {
+        for deed in std::mem::take(&mut self.asked) {
+            match deed {
+                MasterDeed::Reload => self.begin_reload(false, None),
+                MasterDeed::Shutdown => self.input(Input::Stop),
+            }
+        }
+    }
+
+    fn work_quietly(&mut self) {
+        self.kill_late_tasks();
+        self.publish_seats();
+        let settled = self.state.seats.values().all(|seat| {
+            seat.current.as_ref().is_some_and(|life| life.phase != Phase::Adopting)
+                && seat.respawn_at.is_none()
+        });
+        if settled || self.state.is_stopping() {
+            self.reap_quietly();
+        }
+        self.sweep.go_on(&self.shared);
+        let stuck: Vec<i32> = self
+            .children
+            .iter_mut()
+            .filter(|child| child.stuck && !child.ended)
+            .map(|child| child.pid)
+            .collect();
+        stuck.into_iter().for_each(fork::kill);
+    }
+
+    /// A task that takes longer than `server.task_timeout` ends its process; its asker is told.
+    fn kill_late_tasks(&mut self) {
+        for child in self.children.iter_mut() {
+            let Seat::Task(place) = child.seat else { continue };
+            let row = self.shared.scoreboard.task(usize::from(place));
+            let began = clock::Millis(row.value(Cell::TaskBegan));
+            let late = self.now.since(began) >= self.config.task_timeout_ms;
+            if row.task_in_hand() != 0 && late && !child.stuck {
+                warn!(place, task = row.task_in_hand(), "a task is over server.task_timeout");
+                child.stuck = true;
+            }
+        }
+    }
+
+    /// Does what the state decided.
+    pub(super) fn act(&mut self) {
+        loop {
+            let actions = self.state.take_actions();
+            if actions.is_empty() {
+                return;
+            }
+            for action in actions {
+                self.do_one(action);
+            }
+        }
+    }
+
+    fn do_one(&mut self, action: Action) {
+        match action {
+            Action::Spawn(seat, generation) => {
+                if let Err(error) = self.spawn(seat, generation) {
+                    error!(%seat, %error, "a process cannot be started");
+                    let sentence = error.to_string();
+                    self.state.input(self.now, Input::SpawnFailed(seat, generation, sentence));
+                }
+            }
+            Action::Tell(seat, generation, message) => {
+                if let Some(child) = self.children.of(seat, generation) {
+                    child.stuck |= child.pipe.send(&message).is_err();
+                }
+            }
+            Action::Kill(seat, generation) => {
+                if let Some(child) = self.children.of(seat, generation)
+                    && !child.ended
+                {
+                    fork::kill(child.pid);
+                }
+            }
+            Action::Commit(seat, generation) => self.commit(seat, generation),
+            Action::MarkLost(seat, generation) => self.mark_lost(seat.place(), generation),
+            Action::ReportDeath(seat, generation) => {
+                if let Some(child) = self.children.of(seat, generation) {
+                    child.report = true;
+                }
+            }
+            Action::AllReady => self.announce_ready(),
+            Action::ReloadDone(outcome) => self.end_reload(outcome),
+            Action::AllGone => {
+                self.reap_quietly();
+                let gone = self.children.keys().is_empty();
+                if gone && self.exit.is_none() {
+                    self.exit = Some(Ok(()));
+                }
+            }
+            Action::GiveUp(sentence) => self.give_up(sentence),
+        }
+    }
+
+    fn commit(&mut self, seat: Seat, generation: u32) {
+        let pid = self.children.of(seat, generation).map_or(0, |child| child.pid);
+        let row = match seat {
+            Seat::Worker(slot) => self.shared.scoreboard.worker(usize::from(slot)),
+            Seat::Task(place) => self.shared.scoreboard.task(usize::from(place)),
+            Seat::Process(place) => self.shared.scoreboard.process(usize::from(place)),
+        };
+        row.set(Cell::Pid, u64::try_from(pid).unwrap_or(0));
+        row.commit(u64::from(generation));
+    }
+
+    fn announce_ready(&mut self) {
+        let addresses: Vec<String> =
+            self.wiring.addresses.iter().map(ToString::to_string).collect();
+        let line = format!(
+            "dunlin ready on {} (pid {}, run dir {})",
+            addresses.join(" "),
+            std::process::id(),
+            self.run_dir.dir().path().display()
+        );
+        info!("{line}");
+        (self.announce)(Ok(line));
+    }
+
+    fn give_up(&mut self, sentence: String) {
+        if self.exit.is_none() {
+            (self.announce)(Err(sentence.clone()));
+            self.exit = Some(Err(sentence));
+            self.state.input(self.now, Input::StopNow);
+        }
+    }
+}

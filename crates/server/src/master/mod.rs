@@ -1,0 +1,224 @@
+//! The master: one thread that makes what all processes share, starts them, and supervises them.
+//!
+//! Knows seats, pids, descriptors and the outside's commands; is never in the way of a message and
+//! never blocks. It decides by [`state`]; here and beside is what carries it out. The status pipe, the
+//! control socket and signals are its ears.
+
+mod children;
+mod control;
+mod event_loop;
+mod listeners;
+mod reap;
+mod reload;
+mod seats;
+mod signals;
+mod spawn;
+mod state;
+mod status_pipe;
+mod sweep;
+
+pub(crate) use listeners::{ListenError, bind_all};
+pub(crate) use signals::all as all_signals;
+
+use self::children::Children;
+use self::control::ControlSocket;
+use self::seats::Seat;
+use self::state::{Input, Patience, State};
+use self::status_pipe::StatusPipe;
+use self::sweep::Sweep;
+use crate::app::App;
+use crate::clock::{self, Millis};
+use crate::config::Config;
+use crate::context::{MasterContext, MasterDeed};
+use crate::ledger::{DescriptorKind, Holder};
+use crate::process::AddedProcess;
+use crate::run_dir::OccupiedRunDir;
+use crate::settings::Settings;
+use crate::shared::Shared;
+use crate::status::{self, ReloadCounts, ReloadReport, ServerFacts, ServerState};
+use crate::sys::{packet, signals as sys_signals};
+use crate::wiring::Wiring;
+use mio::Poll;
+use serde_json::Value as Json;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::rc::Rc;
+
+/// Where the config comes from at a reload.
+pub(crate) type ConfigSource = Box<dyn FnMut() -> Result<Settings, String>>;
+
+/// What the master is made of.
+pub(crate) struct Parts<A: App> {
+    pub(crate) app: A,
+    pub(crate) config: Config,
+    pub(crate) source: ConfigSource,
+    pub(crate) processes: Vec<AddedProcess>,
+    pub(crate) shared: Shared,
+    pub(crate) wiring: Wiring,
+    pub(crate) run_dir: OccupiedRunDir,
+    /// Where a daemon's first process waits for the outcome of the start.
+    pub(crate) announce: Box<dyn FnMut(Result<String, String>)>,
+}
+
+/// The master.
+pub(crate) struct Master<A: App> {
+    app: A,
+    config: Rc<Config>,
+    source: ConfigSource,
+    processes: Vec<AddedProcess>,
+    shared: Shared,
+    wiring: Wiring,
+    run_dir: OccupiedRunDir,
+    announce: Box<dyn FnMut(Result<String, String>)>,
+    poll: Poll,
+    signals: RawFd,
+    children: Children,
+    state: State,
+    status_pipe: StatusPipe,
+    control: ControlSocket,
+    sweep: Sweep,
+    asked: Vec<MasterDeed>,
+    started_at_ms: u64,
+    generation: u64,
+    reloads: ReloadCounts,
+    last_reload: ReloadReport,
+    pending_reload: Option<reload::Pending>,
+    exit: Option<Result<(), String>>,
+    now: Millis,
+}
+
+impl<A: App> Master<A> {
+    /// A master that has started nothing yet.
+    ///
+    /// # Errors
+    /// The run directory does not take the FIFO or the socket, or descriptors are short.
+    pub(crate) fn new(parts: Parts<A>) -> io::Result<Self> {
+        let Parts { app, config, source, processes, shared, wiring, run_dir, announce } = parts;
+        let poll = Poll::new()?;
+        let (signals, signals_in) = sys_signals::own_pipe()?;
+        let status_pipe = StatusPipe::make(run_dir.dir(), &poll, shared.ledger)?;
+        let control = ControlSocket::make(run_dir.dir(), &poll, shared.ledger)?;
+        let mut own = vec![0, 1, 2, poll.as_raw_fd(), signals, signals_in];
+        own.extend(wiring.all());
+        for descriptor in own {
+            shared.ledger.note(descriptor, DescriptorKind::Master, Holder::MASTER);
+        }
+        let seats = (0..config.workers)
+            .map(Seat::Worker)
+            .chain((0..config.task_workers).map(Seat::Task))
+            .chain((0..u16::try_from(processes.len()).unwrap_or(u16::MAX)).map(Seat::Process));
+        let state = State::new(seats, patience(&config));
+        Ok(Self {
+            app,
+            config: Rc::new(config),
+            source,
+            processes,
+            sweep: Sweep::new(shared.ledger),
+            shared,
+            wiring,
+            run_dir,
+            announce,
+            poll,
+            signals,
+            children: Children::default(),
+            state,
+            status_pipe,
+            control,
+            asked: Vec::new(),
+            started_at_ms: clock::unix_ms(),
+            generation: 1,
+            reloads: ReloadCounts::default(),
+            last_reload: ReloadReport::default(),
+            pending_reload: None,
+            exit: None,
+            now: clock::now(),
+        })
+    }
+
+    /// Starts everything, supervises until the end, and cleans up.
+    ///
+    /// # Errors
+    /// A sentence: why nothing could be started.
+    pub(crate) fn run(mut self) -> Result<(), String> {
+        self.hook(|app, master| app.start(master));
+        self.note_inherited();
+        self.state.start(self.now);
+        self.act();
+        self.hook(|app, master| app.manager_start(master));
+        let ended = self.run_loop();
+        self.hook(|app, master| app.shutdown(master));
+        if let Err(error) = self.run_dir.remove_all() {
+            tracing::error!(%error, "something is left in the run directory");
+        }
+        ended
+    }
+
+    fn input(&mut self, input: Input) {
+        self.state.input(self.now, input);
+        self.act();
+    }
+
+    fn hook<R>(&mut self, call: impl FnOnce(&mut A, &mut MasterContext<'_>) -> R) -> R {
+        let mut context = MasterContext::new(
+            &self.shared.sessions,
+            &self.shared.areas,
+            &self.wiring.addresses,
+            self.run_dir.dir().path(),
+            &mut self.asked,
+        );
+        call(&mut self.app, &mut context)
+    }
+
+    /// Whatever is open by now is the master's: log, pid file, what it was started with.
+    fn note_inherited(&self) {
+        for descriptor in crate::sys::descriptor::open_numbers().unwrap_or_default() {
+            if self.shared.ledger.entry(descriptor).is_none() {
+                self.shared.ledger.note(descriptor, DescriptorKind::Master, Holder::MASTER);
+            }
+        }
+    }
+
+    fn server_state(&self) -> ServerState {
+        if self.state.is_stopping() {
+            ServerState::Stopping
+        } else if !self.state.was_ready() {
+            ServerState::Starting
+        } else if self.state.is_reloading() {
+            ServerState::Reloading
+        } else {
+            ServerState::Running
+        }
+    }
+
+    /// The status object, the application's part merged in.
+    fn status(&mut self) -> Json {
+        let names: Vec<String> =
+            self.processes.iter().map(|process| process.name.clone()).collect();
+        let mailbox_bytes: Vec<u64> =
+            self.wiring.mailboxes.iter().map(|end| packet::waiting_bytes(*end)).collect();
+        let facts = ServerFacts {
+            state: self.server_state(),
+            pid: std::process::id(),
+            generation: self.generation,
+            started_at_ms: self.started_at_ms,
+            listen: &self.wiring.addresses,
+            config: self.config.config_path.as_ref().map(|path| path.display().to_string()),
+            reloads: self.reloads,
+            last_reload: &self.last_reload,
+            processes: &names,
+            mailbox_bytes: &mailbox_bytes,
+        };
+        let mut object = status::status(&facts, &self.shared);
+        let more = self.hook(|app, master| app.status(master));
+        status::merge(&mut object, more);
+        object
+    }
+}
+
+fn patience(config: &Config) -> Patience {
+    Patience {
+        handover_ms: config.handover_timeout_ms,
+        stop_ms: config.stop_timeout_ms,
+        task_ms: config.task_timeout_ms,
+    }
+}

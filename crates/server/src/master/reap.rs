@@ -1,0 +1,193 @@
+//! After a death: first what readers must see, later what costs time.
+//!
+//! At once, before anything else reads the rows: the rows the dead worker was serving become `Lost`.
+//! In a quiet moment: the process is reaped and what was private to it is closed, since both can take
+//! milliseconds with thousands of connections.
+
+use super::Master;
+use super::seats::Seat;
+use crate::app::{App, WorkerError};
+use crate::ids::{ConnId, Generation, SlotId};
+use crate::ipc::mail::{Mail, failure_of};
+use crate::ipc::post::Post;
+use crate::ledger::{DescriptorKind, Holder};
+use crate::scoreboard::{Cell, ChildState};
+use crate::sessions::{Phase, Service};
+use crate::sys::{descriptor, fork};
+use mio::unix::SourceFd;
+use std::collections::HashMap;
+use std::os::fd::RawFd;
+use tracing::{info, warn};
+
+/// What an HTTP connection's failure code says of a task whose process died.
+const PROCESS_LOST: u8 = 1;
+const TIMED_OUT: u8 = 2;
+
+impl<A: App> Master<A> {
+    /// The owner of a slot died: rows that are not CLEAN are lost, for every reader at once; the
+    /// connections without a row died with it.
+    pub(super) fn mark_lost(&mut self, slot: u16, generation: u32) {
+        let sessions = &self.shared.sessions;
+        let mut by_descriptor: HashMap<RawFd, ConnId> = HashMap::new();
+        let rows: Vec<ConnId> = sessions.owned_by(SlotId(slot)).collect();
+        for conn in rows {
+            let opened = matches!(sessions.phase(conn), Some(Phase::Open | Phase::Closing));
+            if !opened {
+                // Claimed, and never shown to the application.
+                sessions.free(conn);
+                continue;
+            }
+            let service = sessions.service(conn).unwrap_or(Service::Handling);
+            if service != Service::Clean {
+                sessions.set_state(conn, Phase::Lost, service);
+            }
+            if let Some(descriptor) = sessions.descriptor(conn) {
+                by_descriptor.insert(descriptor, conn);
+            }
+        }
+        self.close_unclaimed(slot, generation, &by_descriptor);
+        self.shared.timers.recover(SlotId(slot));
+        self.shared.timers.rearm(SlotId(slot));
+        self.shared.sessions.rows().recover(|writer| writer == slot);
+        self.shared.pool.recover(|row| self.shared.sessions.rows().is_live(row));
+        let row = self.shared.scoreboard.worker(usize::from(slot));
+        for gauge in [Cell::Connections, Cell::HttpOpen, Cell::Sessions, Cell::SpilledBytes] {
+            row.set(gauge, 0);
+        }
+        row.turn_ends();
+    }
+
+    /// Closes connections of a dead worker that no row names.
+    fn close_unclaimed(
+        &self,
+        slot: u16,
+        generation: u32,
+        by_descriptor: &HashMap<RawFd, ConnId>,
+    ) {
+        let ledger = self.shared.ledger;
+        for number in 0..ledger.len() {
+            let Ok(number) = RawFd::try_from(number) else { break };
+            let Some(entry) = ledger.entry(number) else { continue };
+            let dead = entry.holder.slot == slot && entry.holder.generation.0 <= generation;
+            let connection =
+                matches!(entry.kind, DescriptorKind::Handshaking | DescriptorKind::Session);
+            if dead && connection && !by_descriptor.contains_key(&number) {
+                ledger.clear(number);
+                descriptor::close(number);
+            }
+        }
+    }
+
+    /// Reaps children that have ended, when nobody waits for the master.
+    pub(super) fn reap_quietly(&mut self) {
+        for key in self.children.ended() {
+            let Some(child) = self.children.at(key) else { continue };
+            let ended = match fork::reap(child.pidfd) {
+                Ok(Some(ended)) => ended,
+                Ok(None) => continue,
+                Err(_) => fork::Ended { exit_code: None, signal: None },
+            };
+            let child = self.children.remove(key);
+            let registry = self.poll.registry();
+            for own in [child.pidfd, child.pipe.descriptor()] {
+                // It fails only where it is not registered, which is what is wanted.
+                let _ = registry.deregister(&mut SourceFd(&own));
+                self.shared.ledger.clear(own);
+                descriptor::close(own);
+            }
+            if let Seat::Worker(slot) = child.seat {
+                self.close_private(slot, child.generation);
+                self.sweep.begin(&self.shared, &self.wiring);
+            }
+            if child.report {
+                self.report(child.seat, child.pid, ended);
+            } else {
+                info!(seat = %child.seat, pid = child.pid, "ended");
+            }
+        }
+    }
+
+    fn close_private(&self, slot: u16, generation: u32) {
+        let holder = Holder { slot, generation: Generation(generation) };
+        let held: Vec<(RawFd, DescriptorKind)> = self.shared.ledger.held_by(holder).collect();
+        for (number, kind) in held {
+            if matches!(kind, DescriptorKind::Private) {
+                self.shared.ledger.clear(number);
+                descriptor::close(number);
+            }
+        }
+    }
+
+    fn report(&mut self, seat: Seat, pid: i32, ended: fork::Ended) {
+        let role = match seat {
+            Seat::Worker(_) => "worker".to_owned(),
+            Seat::Task(_) => "task".to_owned(),
+            Seat::Process(place) => self.processes[usize::from(place)].name.clone(),
+        };
+        warn!(%seat, pid, exit_code = ?ended.exit_code, signal = ?ended.signal, "died");
+        let error = WorkerError {
+            role,
+            slot: seat.place(),
+            pid,
+            exit_code: ended.exit_code,
+            signal: ended.signal,
+        };
+        self.hook(|app, master| app.worker_error(master, &error));
+    }
+
+    /// A task process died: whoever asked for the task it had in hand is told.
+    pub(super) fn fail_task_in_hand(&mut self, place: u16, timed_out: bool) {
+        let row = self.shared.scoreboard.task(usize::from(place));
+        let task = row.task_in_hand();
+        if task == 0 {
+            return;
+        }
+        row.note_task(0);
+        row.add(Cell::TasksFailed, 1);
+        let asker = usize::try_from(row.value(Cell::TaskAsker)).unwrap_or(0);
+        let code = if timed_out { TIMED_OUT } else { PROCESS_LOST };
+        debug_assert!(failure_of(code).is_some(), "a code of the table in ipc::mail");
+        let mut post = Post::new(&self.wiring.post);
+        let mail = Mail::Finish { task, failure: code, result: &[] };
+        if post.put(asker, &mail).is_err() {
+            warn!(task, "the asker of a lost task cannot be told");
+        }
+        post.flush();
+        if post.spilled_bytes() > 0 {
+            warn!(task, "the asker of a lost task cannot be told: its mailbox is full");
+        }
+    }
+
+    /// Notes in the scoreboard what the state knows of each seat.
+    pub(super) fn publish_seats(&self) {
+        for (seat, state) in &self.state.seats {
+            let row = match seat {
+                Seat::Worker(slot) => self.shared.scoreboard.worker(usize::from(*slot)),
+                Seat::Task(place) => self.shared.scoreboard.task(usize::from(*place)),
+                Seat::Process(place) => self.shared.scoreboard.process(usize::from(*place)),
+            };
+            row.set_state(state.shown(self.state.is_stopping()));
+            row.set(Cell::Restarts, state.restarts);
+            if state.current.is_none() && state.successor.is_none() {
+                row.set(Cell::Pid, 0);
+            }
+        }
+    }
+}
+
+impl super::seats::SeatState {
+    /// What the status says of the seat.
+    fn shown(&self, stopping: bool) -> ChildState {
+        use super::seats::Phase as P;
+        match self.current.as_ref().map(|life| life.phase) {
+            Some(P::Starting | P::Prepared | P::Adopting) => ChildState::Starting,
+            Some(P::Running) => ChildState::Running,
+            Some(P::AskedToRest) => ChildState::Resting,
+            Some(P::Leaving) => ChildState::Stopped,
+            None if stopping => ChildState::Stopped,
+            None if self.is_crash_looping() => ChildState::CrashLooping,
+            None if self.restarts > 0 && self.successor.is_none() => ChildState::Crashed,
+            None => ChildState::Starting,
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Carrying out a reload: the config read anew, whole or not at all, and the report of what came of it.
+
+use super::control::Waiting;
+use super::state::{Input, Outcome};
+use super::{Master, patience};
+use crate::app::App;
+use crate::clock::{self, Millis};
+use crate::config::Config;
+use crate::control::ControlAnswer;
+use crate::logging;
+use crate::settings::Settings;
+use crate::status::{ReloadReport, rfc3339};
+use std::rc::Rc;
+use tracing::{error, info};
+
+/// A reload under way.
+#[derive(Debug)]
+pub(super) struct Pending {
+    began: Millis,
+    applied: Vec<String>,
+    needs_restart: Vec<String>,
+    waiting: Vec<Waiting>,
+}
+
+impl<A: App> Master<A> {
+    /// Begins a reload, or folds it into the one that follows the one under way. Whoever waits is told
+    /// in the end.
+    pub(super) fn begin_reload(&mut self, tasks_only: bool, waiting: Option<Waiting>) {
+        self.reloads.asked += 1;
+        if let Some(pending) = &mut self.pending_reload {
+            pending.waiting.extend(waiting);
+            self.input(Input::Reload { tasks_only });
+            return;
+        }
+        if self.state.is_stopping() || !self.state.was_ready() {
+            let sentence = if self.state.is_stopping() { "stopping" } else { "starting" };
+            self.refuse_reload(format!("the server is {sentence}"), waiting);
+            return;
+        }
+        let changes = if tasks_only { Ok((Vec::new(), Vec::new())) } else { self.take_config() };
+        match changes {
+            Ok((applied, needs_restart)) => {
+                info!(?applied, ?needs_restart, tasks_only, "reloading");
+                self.pending_reload = Some(Pending {
+                    began: self.now,
+                    applied,
+                    needs_restart,
+                    waiting: waiting.into_iter().collect(),
+                });
+                self.input(Input::Reload { tasks_only });
+            }
+            Err(sentence) => self.refuse_reload(sentence, waiting),
+        }
+    }
+
+    /// Reads the config anew and takes over what a reload may; all or nothing.
+    fn take_config(&mut self) -> Result<(Vec<String>, Vec<String>), String> {
+        let newer: Settings = (self.source)()?;
+        let (merged, changes) = self.config.settings.reloaded(&newer);
+        let config = Config::from_settings(merged.clone()).map_err(|error| error.to_string())?;
+        logging::apply(&config.log).map_err(|error| error.to_string())?;
+        if let Err(sentence) = self.hook(|app, master| app.before_reload(master, &merged)) {
+            // The log is as it was before.
+            if let Err(error) = logging::apply(&self.config.log) {
+                error!(%error, "the log could not be put back");
+            }
+            return Err(sentence);
+        }
+        self.state.set_patience(patience(&config));
+        self.config = Rc::new(config);
+        let named = |keys: Vec<&str>| keys.into_iter().map(str::to_owned).collect();
+        Ok((named(changes.applied), named(changes.needs_restart)))
+    }
+
+    fn refuse_reload(&mut self, sentence: String, waiting: Option<Waiting>) {
+        self.reloads.refused += 1;
+        error!(%sentence, "the reload is refused, nothing has changed");
+        self.last_reload = ReloadReport {
+            seq: self.last_reload.seq + 1,
+            at: Some(rfc3339(clock::unix_ms())),
+            ok: Some(false),
+            error: Some(sentence),
+            took_ms: Some(0),
+            ..ReloadReport::default()
+        };
+        self.tell_reload(waiting);
+    }
+
+    /// A reload is over.
+    pub(super) fn end_reload(&mut self, outcome: Outcome) {
+        if !outcome.by_request {
+            return;
+        }
+        let Some(pending) = self.pending_reload.take() else { return };
+        let ok = outcome.error.is_none();
+        if ok {
+            self.reloads.done += 1;
+            self.generation += 1;
+        } else {
+            self.reloads.refused += 1;
+        }
+        self.last_reload = ReloadReport {
+            seq: self.last_reload.seq + 1,
+            at: Some(rfc3339(clock::unix_ms())),
+            ok: Some(ok),
+            error: outcome.error,
+            took_ms: Some(self.now.since(pending.began)),
+            adopted: outcome.adopted,
+            dropped: outcome.dropped,
+            applied: pending.applied,
+            needs_restart: pending.needs_restart,
+        };
+        info!(report = ?self.last_reload, "reloaded");
+        self.tell_reload(pending.waiting);
+        if self.state.take_again() && !self.state.is_stopping() {
+            self.begin_reload(false, None);
+            self.reloads.asked -= 1;
+        }
+    }
+
+    fn tell_reload(&mut self, waiting: impl IntoIterator<Item = Waiting>) {
+        let report = self.last_reload.clone();
+        let answer = match (&report.ok, &report.error) {
+            (Some(true), _) => ControlAnswer::done(serde_json::json!(report)),
+            (_, error) => ControlAnswer {
+                ok: false,
+                error: Some(error.clone().unwrap_or_else(|| "the reload failed".into())),
+                result: serde_json::json!(report),
+            },
+        };
+        for one in waiting {
+            self.control.answer(one, &answer);
+        }
+        self.hook(|app, master| app.after_reload(master, &report));
+    }
+}

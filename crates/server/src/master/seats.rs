@@ -1,0 +1,166 @@
+//! Seats, the places in the process table, and the lives in them.
+
+use crate::clock::Millis;
+use std::fmt;
+
+/// Deaths that count for the delay of the next start.
+const DEATHS_WITHIN_MS: u64 = 10_000;
+/// The delay after the second death in a row; it doubles with each further one.
+const DELAY_MS: u64 = 50;
+/// The longest delay.
+const DELAY_MAX_MS: u64 = 1_000;
+
+/// A place in the process table.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) enum Seat {
+    /// A worker slot.
+    Worker(u16),
+    /// A task process, by its place.
+    Task(u16),
+    /// An added process, by its place; 0 is the timer process.
+    Process(u16),
+}
+
+impl Seat {
+    pub(super) fn is_worker(&self) -> bool {
+        matches!(self, Self::Worker(_))
+    }
+
+    pub(super) fn is_task(&self) -> bool {
+        matches!(self, Self::Task(_))
+    }
+
+    pub(super) fn is_process(&self) -> bool {
+        matches!(self, Self::Process(_))
+    }
+
+    pub(super) fn place(self) -> u16 {
+        match self {
+            Self::Worker(place) | Self::Task(place) | Self::Process(place) => place,
+        }
+    }
+}
+
+impl fmt::Display for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Worker(slot) => write!(f, "worker {slot}"),
+            Self::Task(place) => write!(f, "task process {place}"),
+            Self::Process(place) => write!(f, "added process {place}"),
+        }
+    }
+}
+
+/// Where a life is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    /// Started.
+    Starting,
+    /// Its `worker_start` is done; the seat is another's still.
+    Prepared,
+    /// The seat is its own; it is taking over.
+    Adopting,
+    /// It serves.
+    Running,
+    /// It serves, or rests already, for a successor.
+    AskedToRest,
+    /// It was told to go.
+    Leaving,
+}
+
+/// One process in a seat.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Life {
+    pub(super) generation: u32,
+    pub(super) phase: Phase,
+    /// Since when it is in this phase.
+    pub(super) since: Millis,
+}
+
+impl Life {
+    pub(super) fn new(generation: u32, phase: Phase, since: Millis) -> Self {
+        Self { generation, phase, since }
+    }
+
+    pub(super) fn enter(&mut self, phase: Phase, now: Millis) {
+        self.phase = phase;
+        self.since = now;
+    }
+}
+
+/// A seat and who is in it.
+#[derive(Debug, Default)]
+pub(super) struct SeatState {
+    /// The last generation given.
+    pub(super) generation: u32,
+    /// Whose the seat is.
+    pub(super) current: Option<Life>,
+    /// Who is to have it next.
+    pub(super) successor: Option<Life>,
+    /// Who had it and has not ended yet.
+    pub(super) leaving: Vec<Life>,
+    /// When the next start is due after a death.
+    pub(super) respawn_at: Option<Millis>,
+    /// How often a dead process was replaced.
+    pub(super) restarts: u64,
+    /// Deaths in a row in the middle of an adoption.
+    pub(super) adoption_deaths: u32,
+    deaths: Vec<Millis>,
+}
+
+impl SeatState {
+    pub(super) fn successor_of(&mut self, generation: u32) -> Option<&mut Life> {
+        self.successor.as_mut().filter(|life| life.generation == generation)
+    }
+
+    /// Every generation that has not ended.
+    pub(super) fn generations(&self) -> Vec<u32> {
+        self.current
+            .iter()
+            .chain(&self.successor)
+            .chain(&self.leaving)
+            .map(|life| life.generation)
+            .collect()
+    }
+
+    /// Notes a death and when the next start is due: at once after the first, later after each
+    /// further one within a while.
+    pub(super) fn note_death(&mut self, now: Millis) {
+        self.deaths.retain(|death| now.since(*death) < DEATHS_WITHIN_MS);
+        self.deaths.push(now);
+        self.respawn_at = Some(now + self.delay_ms());
+    }
+
+    /// Whether it dies again and again.
+    pub(super) fn is_crash_looping(&self) -> bool {
+        self.respawn_at.is_some() && self.delay_ms() > 0
+    }
+
+    fn delay_ms(&self) -> u64 {
+        match self.deaths.len() {
+            0 | 1 => 0,
+            count => {
+                let doublings = u32::try_from(count - 2).unwrap_or(u32::MAX).min(10);
+                (DELAY_MS << doublings).min(DELAY_MAX_MS)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_delay_grows_with_deaths_in_a_row_and_is_forgotten() {
+        let mut seat = SeatState::default();
+        let mut delays = Vec::new();
+        for _ in 0..8 {
+            seat.note_death(Millis(100));
+            delays.push(seat.respawn_at.expect("due").0 - 100);
+        }
+        assert_eq!(delays, [0, 50, 100, 200, 400, 800, 1000, 1000]);
+        seat.note_death(Millis(100 + DEATHS_WITHIN_MS));
+        assert_eq!(seat.respawn_at, Some(Millis(100 + DEATHS_WITHIN_MS)));
+    }
+}

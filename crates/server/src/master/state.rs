@@ -1,0 +1,537 @@
+//! What the master decides: who is started, told, replaced, given up. No I/O; `now` is passed in.
+//!
+//! Knows seats (places in the process table) and the lives in them; knows no descriptor and no pid.
+//! Invariants: 1. A worker seat has at most one owner (`current`) and one successor. 2. The commit
+//! (`Action::Commit`) is given only when nobody serves the seat: the owner rests, or is dead. 3. Before
+//! the commit a failing successor changes nothing; after it, it is a crash of the seat.
+
+use super::seats::{Life, Phase, Seat, SeatState};
+use crate::clock::Millis;
+use crate::ipc::pipe::{Control, WireAdoption};
+use std::collections::{BTreeMap, VecDeque};
+
+/// How long a process that was told to leave may take.
+const LEAVE_MS: u64 = 2_000;
+/// How long before the end of the stop's time the processes that are left are killed.
+const STOP_MARGIN_MS: u64 = 500;
+/// Deaths in the middle of an adoption after which the seat starts empty.
+const ADOPTION_DEATHS: u32 = 3;
+
+/// What happened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Input {
+    /// A child has run `worker_start`.
+    Prepared(Seat, u32),
+    /// A child could not.
+    PrepareFailed(Seat, u32, String),
+    /// A worker rests.
+    Rested(Seat, u32, Option<i32>),
+    /// A worker serves.
+    Ready(Seat, u32, u32, u32),
+    /// A worker wants to be replaced.
+    Recycle(Seat, u32),
+    /// A child has ended.
+    Ended(Seat, u32),
+    /// A child could not be started.
+    SpawnFailed(Seat, u32, String),
+    /// A reload of everything, or of the task processes only.
+    Reload { tasks_only: bool },
+    /// A graceful stop.
+    Stop,
+    /// A stop now.
+    StopNow,
+    /// Time passes.
+    Tick,
+}
+
+/// What to do about it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Action {
+    /// Start a process.
+    Spawn(Seat, u32),
+    /// Send it a control message.
+    Tell(Seat, u32, Control),
+    /// Kill it.
+    Kill(Seat, u32),
+    /// Write the owner word of a worker's seat.
+    Commit(Seat, u32),
+    /// The owner of a worker's seat died: mark what it was serving, before anybody reads it.
+    MarkLost(Seat, u32),
+    /// A process is gone and was not asked to go.
+    ReportDeath(Seat, u32),
+    /// Every process is up for the first time.
+    AllReady,
+    /// A reload is over.
+    ReloadDone(Outcome),
+    /// No process is left.
+    AllGone,
+    /// No process could ever start: give up, with this sentence.
+    GiveUp(String),
+}
+
+/// How a reload ended.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(super) struct Outcome {
+    pub(super) error: Option<String>,
+    pub(super) adopted: u64,
+    pub(super) dropped: u64,
+    /// It was asked for by people, not by a worker that is to be recycled.
+    pub(super) by_request: bool,
+}
+
+/// Times the master keeps.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    pub(super) handover_ms: u64,
+    pub(super) stop_ms: u64,
+    pub(super) task_ms: u64,
+}
+
+#[derive(Debug)]
+struct Reload {
+    queue: VecDeque<Seat>,
+    under_way: Option<Seat>,
+    outcome: Outcome,
+}
+
+/// The master's mind.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) seats: BTreeMap<Seat, SeatState>,
+    reload: Option<Reload>,
+    /// One more reload was asked for while one was under way.
+    again: bool,
+    was_ready: bool,
+    stopping: Option<Millis>,
+    patience: Patience,
+    actions: Vec<Action>,
+}
+
+impl State {
+    pub(super) fn new(seats: impl IntoIterator<Item = Seat>, patience: Patience) -> Self {
+        Self {
+            seats: seats.into_iter().map(|seat| (seat, SeatState::default())).collect(),
+            reload: None,
+            again: false,
+            was_ready: false,
+            stopping: None,
+            patience,
+            actions: Vec::new(),
+        }
+    }
+
+    pub(super) fn set_patience(&mut self, patience: Patience) {
+        self.patience = patience;
+    }
+
+    /// Starts a process in every seat.
+    pub(super) fn start(&mut self, now: Millis) {
+        let seats: Vec<Seat> = self.seats.keys().copied().collect();
+        for seat in seats {
+            self.spawn(seat, now);
+        }
+    }
+
+    pub(super) fn is_reloading(&self) -> bool {
+        self.reload.as_ref().is_some_and(|reload| reload.outcome.by_request)
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.is_some()
+    }
+
+    pub(super) fn was_ready(&self) -> bool {
+        self.was_ready
+    }
+
+    pub(super) fn take_actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    pub(super) fn input(&mut self, now: Millis, input: Input) {
+        match input {
+            Input::Prepared(seat, generation) => self.prepared(now, seat, generation),
+            Input::PrepareFailed(seat, generation, sentence) => {
+                self.successor_failed(now, seat, generation, &sentence);
+            }
+            Input::Rested(seat, generation, rest) => self.rested(now, seat, generation, rest),
+            Input::Ready(seat, generation, adopted, lost) => {
+                self.ready(now, seat, generation, adopted, lost);
+            }
+            Input::Recycle(seat, generation) => self.recycle(seat, generation),
+            Input::Ended(seat, generation) => self.ended(now, seat, generation),
+            Input::SpawnFailed(seat, generation, sentence) => {
+                self.successor_failed(now, seat, generation, &sentence);
+                self.ended(now, seat, generation);
+            }
+            Input::Reload { tasks_only } => self.ask_reload(tasks_only),
+            Input::Stop => self.stop(now),
+            Input::StopNow => self.stop_now(),
+            Input::Tick => {}
+        }
+        self.tick(now);
+    }
+
+    fn spawn(&mut self, seat: Seat, now: Millis) {
+        let Some(state) = self.seats.get_mut(&seat) else { return };
+        state.generation += 1;
+        state.respawn_at = None;
+        let life = Life::new(state.generation, Phase::Starting, now);
+        let generation = life.generation;
+        state.successor = Some(life);
+        self.actions.push(Action::Spawn(seat, generation));
+    }
+
+    fn prepared(&mut self, now: Millis, seat: Seat, generation: u32) {
+        let Some(state) = self.seats.get_mut(&seat) else { return };
+        let Some(successor) = state.successor_of(generation) else { return };
+        successor.enter(Phase::Prepared, now);
+        if !seat.is_worker() {
+            state.current = state.successor.take();
+            if let Some(life) = &mut state.current {
+                life.enter(Phase::Running, now);
+            }
+            self.actions.push(Action::Commit(seat, generation));
+            self.handed_over(seat, 0, 0);
+            return;
+        }
+        match &mut state.current {
+            Some(current) if current.phase == Phase::Running => {
+                current.enter(Phase::AskedToRest, now);
+                let owner = current.generation;
+                self.actions.push(Action::Tell(seat, owner, Control::Rest));
+            }
+            Some(_) => {}
+            None => self.commit(now, seat, None, WireAdoption::Crash),
+        }
+    }
+
+    fn rested(&mut self, now: Millis, seat: Seat, generation: u32, rest: Option<i32>) {
+        let Some(state) = self.seats.get_mut(&seat) else { return };
+        let ready = state.successor.as_ref().is_some_and(|life| life.phase == Phase::Prepared);
+        match &state.current {
+            Some(current) if current.generation == generation && ready => {}
+            Some(current) if current.generation == generation => {
+                // The successor was given up meanwhile: the answer crossed `Resume` on the way.
+                return;
+            }
+            _ => return,
+        }
+        if let Some(mut old) = state.current.take() {
+            old.enter(Phase::Leaving, now);
+            state.leaving.push(old);
+        }
+        self.commit(now, seat, rest, WireAdoption::Reload);
+        self.actions.push(Action::Tell(seat, generation, Control::Leave));
+    }
+
+    /// The commit point: the successor owns the seat.
+    fn commit(&mut self, now: Millis, seat: Seat, rest: Option<i32>, why: WireAdoption) {
+        let Some(state) = self.seats.get_mut(&seat) else { return };
+        let Some(mut life) = state.successor.take() else { return };
+        let empty = state.adoption_deaths >= ADOPTION_DEATHS;
+        let generation = life.generation;
+        life.enter(Phase::Adopting, now);
+        state.current = Some(life);
+        self.actions.push(Action::Commit(seat, generation));
+        self.actions.push(Action::Tell(seat, generation, Control::Commit { rest, why, empty }));
+    }
+
+    fn ready(&mut self, now: Millis, seat: Seat, generation: u32, adopted: u32, lost: u32) {
+        let Some(state) = self.seats.get_mut(&seat) else { return };
+        match &mut state.current {
+            Some(life) if life.generation == generation => life.enter(Phase::Running, now),
+            _ => return,
+        }
+        state.adoption_deaths = 0;
+        self.handed_over(seat, u64::from(adopted), u64::from(lost));
+    }
+
+    fn handed_over(&mut self, seat: Seat, adopted: u64, dropped: u64) {
+        if let Some(reload) = &mut self.reload
+            && reload.under_way == Some(seat)
+        {
+            reload.under_way = None;
+            reload.outcome.adopted += adopted;
+            reload.outcome.dropped += dropped;
+        }
+    }
+
+    /// A process that was to take a seat over will not.
+    fn successor_failed(&mut self, now: Millis, seat: Seat, generation: u32, sentence: &str) {
+        let Some(state) = self.seats.get_mut(&seat) else { return };
+        if state.successor_of(generation).is_none() {
+            return;
+        }
+        if let Some(mut life) = state.successor.take() {
+            life.enter(Phase::Leaving, now);
+            state.leaving.push(life);
+            self.actions.push(Action::Kill(seat, generation));
+        }
+        let owner_rests = state
+            .current
+            .as_mut()
+            .filter(|life| matches!(life.phase, Phase::AskedToRest))
+            .map(|life| {
+                life.enter(Phase::Running, now);
+                life.generation
+            });
+        if let Some(owner) = owner_rests {
+            self.actions.push(Action::Tell(seat, owner, Control::Resume));
+        }
+        let unserved = state.current.is_none();
+        if unserved {
+            state.note_death(now);
+        }
+        if !self.was_ready && self.stopping.is_none() {
+            self.actions.push(Action::GiveUp(format!("{seat} could not start: {sentence}")));
+        }
+        self.fail_reload(seat, sentence);
+    }
+
+    fn fail_reload(&mut self, seat: Seat, sentence: &str) {
+        if let Some(mut reload) = self.reload.take_if(|reload| reload.under_way == Some(seat)) {
+            reload.outcome.error = Some(format!("{seat}: {sentence}; the old generation goes on"));
+            self.actions.push(Action::ReloadDone(reload.outcome));
+        }
+    }
+
+    fn recycle(&mut self, seat: Seat, generation: u32) {
+        let serves = self.seats.get(&seat).is_some_and(|state| {
+            state.current.as_ref().is_some_and(|life| life.generation == generation)
+        });
+        if !serves || self.stopping.is_some() {
+            return;
+        }
+        match &mut self.reload {
+            Some(reload) if reload.queue.contains(&seat) || reload.under_way == Some(seat) => {}
+            Some(reload) => reload.queue.push_back(seat),
+            None => {
+                let queue = VecDeque::from([seat]);
+                let outcome = Outcome::default();
+                self.reload = Some(Reload { queue, under_way: None, outcome });
+            }
+        }
+    }
+
+    fn ended(&mut self, now: Millis, seat: Seat, generation: u32) {
+        let stopping = self.stopping.is_some();
+        let Some(state) = self.seats.get_mut(&seat) else { return };
+        if let Some(place) = state.leaving.iter().position(|life| life.generation == generation) {
+            state.leaving.remove(place);
+            return;
+        }
+        if state.successor_of(generation).is_some() {
+            self.actions.push(Action::ReportDeath(seat, generation));
+            self.successor_failed(now, seat, generation, "the successor died");
+            if let Some(state) = self.seats.get_mut(&seat) {
+                state.leaving.retain(|life| life.generation != generation);
+            }
+            return;
+        }
+        let Some(life) = state.current.take_if(|life| life.generation == generation) else { return };
+        let asked = life.phase == Phase::Leaving;
+        if seat.is_worker() {
+            self.actions.push(Action::MarkLost(seat, generation));
+        }
+        if !asked || !stopping && seat.is_worker() {
+            self.actions.push(Action::ReportDeath(seat, generation));
+        }
+        if stopping {
+            return;
+        }
+        if life.phase == Phase::Adopting {
+            state.adoption_deaths += 1;
+            self.fail_reload(seat, "the successor died while it took over");
+        }
+        let Some(state) = self.seats.get_mut(&seat) else { return };
+        match &state.successor {
+            Some(successor) if successor.phase == Phase::Prepared => {
+                self.commit(now, seat, None, WireAdoption::Crash);
+            }
+            Some(_) => {}
+            None if asked => self.spawn(seat, now),
+            None => {
+                state.restarts += 1;
+                state.note_death(now);
+            }
+        }
+    }
+
+    fn ask_reload(&mut self, tasks_only: bool) {
+        if self.stopping.is_some() {
+            return;
+        }
+        if self.is_reloading() {
+            self.again = true;
+            return;
+        }
+        let wanted = |seat: &Seat| !tasks_only || matches!(seat, Seat::Task(_));
+        let queue: VecDeque<Seat> = self.seats.keys().copied().filter(wanted).collect();
+        let outcome = Outcome { by_request: true, ..Outcome::default() };
+        match &mut self.reload {
+            // A worker is being recycled: the rest follows.
+            Some(reload) => {
+                reload.queue = queue;
+                reload.outcome = outcome;
+            }
+            None => self.reload = Some(Reload { queue, under_way: None, outcome }),
+        }
+    }
+
+    /// Whether a reload that was asked for meanwhile is to follow.
+    pub(super) fn take_again(&mut self) -> bool {
+        std::mem::take(&mut self.again)
+    }
+
+    fn stop(&mut self, now: Millis) {
+        if self.stopping.is_some() {
+            return self.stop_now();
+        }
+        self.stopping = Some(now + self.patience.stop_ms);
+        if let Some(mut reload) = self.reload.take() {
+            reload.outcome.error = Some("the server stops".to_owned());
+            self.actions.push(Action::ReloadDone(reload.outcome));
+        }
+        for (seat, state) in &mut self.seats {
+            state.respawn_at = None;
+            if let Some(mut life) = state.successor.take() {
+                self.actions.push(Action::Kill(*seat, life.generation));
+                life.enter(Phase::Leaving, now);
+                state.leaving.push(life);
+            }
+            if let Some(life) = &mut state.current
+                && life.phase == Phase::AskedToRest
+            {
+                // It may rest already: then it has nothing to say goodbye with until it goes on.
+                self.actions.push(Action::Tell(*seat, life.generation, Control::Resume));
+                life.enter(Phase::Running, now);
+            }
+        }
+        self.tell_stop(now);
+    }
+
+    /// Tells the next kind of process to stop: workers first, whose last words may be tasks; then task
+    /// processes; then the others.
+    fn tell_stop(&mut self, now: Millis) {
+        let Some(until) = self.stopping else { return };
+        let timeout_ms = until.since(now).saturating_sub(STOP_MARGIN_MS);
+        for kind in [Seat::is_worker, Seat::is_task, Seat::is_process] {
+            let mut any = false;
+            for (seat, state) in self.seats.iter_mut().filter(|(seat, _)| kind(seat)) {
+                any |= !state.leaving.is_empty();
+                let Some(life) = &mut state.current else { continue };
+                any = true;
+                if life.phase != Phase::Leaving {
+                    life.enter(Phase::Leaving, now);
+                    let stop = Control::Stop { timeout_ms };
+                    self.actions.push(Action::Tell(*seat, life.generation, stop));
+                }
+            }
+            if any {
+                return;
+            }
+        }
+        self.actions.push(Action::AllGone);
+    }
+
+    fn stop_now(&mut self) {
+        self.stopping.get_or_insert(Millis(0));
+        for (seat, state) in &self.seats {
+            for generation in state.generations() {
+                self.actions.push(Action::Kill(*seat, generation));
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Millis) {
+        if let Some(until) = self.stopping {
+            if now >= until {
+                self.stop_now();
+            }
+            self.tell_stop(now);
+            return;
+        }
+        let due: Vec<Seat> = self
+            .seats
+            .iter()
+            .filter(|(_, state)| state.respawn_at.is_some_and(|at| now >= at))
+            .map(|(seat, _)| *seat)
+            .collect();
+        for seat in due {
+            self.spawn(seat, now);
+        }
+        self.lose_patience(now);
+        self.go_on_with_reload(now);
+        let all_up = self.seats.values().all(|state| {
+            state.current.as_ref().is_some_and(|life| life.phase == Phase::Running)
+        });
+        if all_up && !self.was_ready {
+            self.was_ready = true;
+            self.actions.push(Action::AllReady);
+        }
+    }
+
+    fn lose_patience(&mut self, now: Millis) {
+        let Patience { handover_ms, task_ms, .. } = self.patience;
+        let mut late = Vec::new();
+        for (seat, state) in &self.seats {
+            for life in &state.leaving {
+                if now.since(life.since) >= LEAVE_MS {
+                    self.actions.push(Action::Kill(*seat, life.generation));
+                }
+            }
+            if let Some(life) = &state.current
+                && !seat.is_worker()
+                && life.phase == Phase::Leaving
+                && now.since(life.since) >= if seat.is_task() { task_ms } else { LEAVE_MS }
+            {
+                self.actions.push(Action::Kill(*seat, life.generation));
+            }
+            if let Some(life) = &state.current
+                && life.phase == Phase::Adopting
+                && now.since(life.since) >= handover_ms
+            {
+                self.actions.push(Action::Kill(*seat, life.generation));
+            }
+            if let Some(successor) = &state.successor
+                && now.since(successor.since) >= handover_ms
+            {
+                late.push((*seat, successor.generation));
+            }
+        }
+        for (seat, generation) in late {
+            let sentence = "the handover took longer than server.handover_timeout";
+            self.successor_failed(now, seat, generation, sentence);
+        }
+    }
+
+    fn go_on_with_reload(&mut self, now: Millis) {
+        loop {
+            let Some(reload) = &mut self.reload else { return };
+            if reload.under_way.is_some() {
+                return;
+            }
+            let Some(seat) = reload.queue.pop_front() else {
+                if let Some(reload) = self.reload.take() {
+                    self.actions.push(Action::ReloadDone(reload.outcome));
+                }
+                return;
+            };
+            let Some(state) = self.seats.get_mut(&seat) else { continue };
+            let Some(life) = &mut state.current else { continue };
+            if life.phase != Phase::Running || state.successor.is_some() {
+                // Just started, or about to be: it has the new config.
+                continue;
+            }
+            reload.under_way = Some(seat);
+            if seat.is_worker() {
+                self.spawn(seat, now);
+            } else {
+                life.enter(Phase::Leaving, now);
+                let stop = Control::Stop { timeout_ms: self.patience.task_ms };
+                self.actions.push(Action::Tell(seat, life.generation, stop));
+            }
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The status pipe: a FIFO that anybody of ours may `cat`, at any time.
+//!
+//! The master holds the FIFO open for reading and writing, so readers never wait in `open`, and inotify
+//! tells of them. Before one is served a fresh FIFO takes the place of its inode, so that each reader
+//! gets one whole object and an end, and one that never reads harms nobody. Never blocks: what does not
+//! fit the pipe at once is written as the reader reads, for a bounded time.
+
+use crate::clock::Millis;
+use crate::ledger::{DescriptorKind, Holder, Ledger};
+use crate::run_dir::RunDir;
+use crate::sys::descriptor;
+use crate::sys::fifo;
+use mio::unix::SourceFd;
+use mio::{Interest, Poll, Token};
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::path::PathBuf;
+
+/// The token of the inotify descriptor.
+pub(super) const STATUS_READERS: Token = Token(2);
+/// How long a reader may take.
+const SERVE_MS: u64 = 2_000;
+/// How often the FIFO is looked at where inotify is refused.
+pub(super) const TICK_MS: u64 = 50;
+
+/// A FIFO, open for reading and writing.
+#[derive(Debug)]
+struct Fifo {
+    descriptor: RawFd,
+    watch: Option<fifo::Watch>,
+}
+
+/// A reader that has not taken everything yet.
+#[derive(Debug)]
+struct Slow {
+    descriptor: RawFd,
+    left: Vec<u8>,
+    until: Millis,
+}
+
+/// The status pipe.
+#[derive(Debug)]
+pub(super) struct StatusPipe {
+    path: PathBuf,
+    spare_path: PathBuf,
+    current: Fifo,
+    spare: Fifo,
+    readers: Option<fifo::Readers>,
+    slow: Vec<Slow>,
+    ledger: Ledger,
+}
+
+impl StatusPipe {
+    /// Makes both FIFOs and watches for readers.
+    pub(super) fn make(dir: &RunDir, poll: &Poll, ledger: Ledger) -> io::Result<Self> {
+        let readers = fifo::Readers::watch().ok();
+        if let Some(readers) = &readers {
+            let number = readers.as_fd().as_raw_fd();
+            ledger.note(number, DescriptorKind::Master, Holder::MASTER);
+            poll.registry().register(&mut SourceFd(&number), STATUS_READERS, Interest::READABLE)?;
+        }
+        let (path, spare_path) = (dir.status_pipe(), dir.spare_status_pipe());
+        let current = open(&path, readers.as_ref(), ledger)?;
+        let spare = open(&spare_path, readers.as_ref(), ledger)?;
+        Ok(Self { path, spare_path, current, spare, readers, slow: Vec::new(), ledger })
+    }
+
+    /// Whether somebody opened the FIFO to read.
+    pub(super) fn reader_came(&mut self) -> bool {
+        match (&self.readers, self.current.watch) {
+            (Some(readers), Some(watch)) => readers.opened().contains(&watch),
+            _ => false,
+        }
+    }
+
+    /// Whether readers are noticed by looking, since inotify was refused.
+    pub(super) fn needs_ticks(&self) -> bool {
+        self.readers.is_none()
+    }
+
+    /// Whether some reader has not taken everything yet.
+    pub(super) fn has_slow_readers(&self) -> bool {
+        !self.slow.is_empty()
+    }
+
+    /// Serves the readers of the current FIFO.
+    pub(super) fn serve(&mut self, object: &[u8], now: Millis) -> io::Result<()> {
+        // First, so that whoever comes from now on waits at the fresh one.
+        fs::rename(&self.spare_path, &self.path)?;
+        let served = std::mem::replace(&mut self.current, Fifo { ..self.spare.clone_numbers() });
+        if let (Some(readers), Some(watch)) = (&self.readers, served.watch) {
+            readers.forget(watch);
+        }
+        fifo::grow(served.descriptor, object.len());
+        let mut slow =
+            Slow { descriptor: served.descriptor, left: object.to_vec(), until: now + SERVE_MS };
+        if self.write_on(&mut slow) {
+            self.close(slow.descriptor);
+        } else {
+            self.slow.push(slow);
+        }
+        self.spare = open(&self.spare_path, self.readers.as_ref(), self.ledger)?;
+        Ok(())
+    }
+
+    /// Goes on with slow readers.
+    pub(super) fn go_on(&mut self, now: Millis) {
+        for mut slow in std::mem::take(&mut self.slow) {
+            if self.write_on(&mut slow) || now >= slow.until {
+                self.close(slow.descriptor);
+            } else {
+                self.slow.push(slow);
+            }
+        }
+    }
+
+    /// True if everything is written, or nobody is there to read it.
+    fn write_on(&self, slow: &mut Slow) -> bool {
+        while !slow.left.is_empty() {
+            match descriptor::write(slow.descriptor, &slow.left) {
+                Ok(written) => drop(slow.left.drain(..written)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return true,
+            }
+        }
+        true
+    }
+
+    fn close(&self, number: RawFd) {
+        self.ledger.clear(number);
+        descriptor::close(number);
+    }
+}
+
+impl Fifo {
+    fn clone_numbers(&self) -> Self {
+        Self { descriptor: self.descriptor, watch: self.watch }
+    }
+}
+
+fn open(path: &PathBuf, readers: Option<&fifo::Readers>, ledger: Ledger) -> io::Result<Fifo> {
+    let descriptor = fifo::make(path)?;
+    ledger.note(descriptor, DescriptorKind::Master, Holder::MASTER);
+    let watch = readers.and_then(|readers| readers.add(path).ok());
+    Ok(Fifo { descriptor, watch })
+}

@@ -1,0 +1,249 @@
+//! The single entry: an application and a config in, an exit code out.
+//!
+//! Knows the order in which a server comes into being: check → daemonize → run directory → listeners →
+//! shared memory → master. What fails, fails before anything is forked, and leaves nothing behind.
+
+use crate::app::App;
+use crate::config::Config;
+use crate::exit::ExitCode;
+use crate::master::{self, ConfigSource, Master, Parts};
+use crate::process::{self, AddedProcess};
+use crate::run_dir::RunDir;
+use crate::settings::Settings;
+use crate::shared::{Shared, Sizes};
+use crate::sys::{daemon, descriptor, limits, packet, signals};
+use crate::timer;
+use crate::wiring::Wiring;
+use std::fmt;
+use std::io::{self, Write};
+
+/// Bytes a mailbox holds, where the kernel lets us (`net.core.wmem_max`).
+const MAILBOX_BYTES: usize = 4 << 20;
+/// Descriptors the master and each process need beside connections.
+const SPARE_DESCRIPTORS: u64 = 64;
+const DESCRIPTORS_PER_PROCESS: u64 = 12;
+
+/// A server that is about to run.
+pub struct Server<A: App> {
+    app: A,
+    config: Config,
+    source: Option<ConfigSource>,
+    processes: Vec<AddedProcess>,
+}
+
+/// The server could not start. Each is one line an operator can act on.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(
+        "table.max_sessions {wanted} does not fit the limit of {limit} open descriptors, which also \
+         has to hold {others} others: {fits} is the most that fits"
+    )]
+    DescriptorLimit { wanted: u32, limit: u64, others: u64, fits: u64 },
+    #[error("the limit of open descriptors does not hold even one connection: raise RLIMIT_NOFILE")]
+    NoDescriptors,
+    #[error("{0}")]
+    RunDir(#[from] crate::run_dir::RunDirError),
+    #[error("{0}")]
+    Listen(#[from] master::ListenError),
+    #[error("{0}")]
+    Shared(#[from] crate::shared::SharedError),
+    #[error("{what}: {source}")]
+    System { what: &'static str, source: io::Error },
+    #[error("{0}")]
+    Children(String),
+}
+
+impl<A: App> Server<A> {
+    /// A server for an application.
+    pub fn new(app: A, config: Config) -> Self {
+        Self { app, config, source: None, processes: vec![timer::added_process()] }
+    }
+
+    /// Where a reload reads the settings anew; without it a reload keeps those of the start.
+    #[must_use]
+    pub fn config_source(
+        mut self,
+        source: Box<dyn FnMut() -> Result<Settings, String>>,
+    ) -> Self {
+        self.source = Some(source);
+        self
+    }
+
+    /// Runs a process of the application's beside the workers.
+    #[must_use]
+    pub fn add_process(mut self, process: AddedProcess) -> Self {
+        self.processes.push(process);
+        self
+    }
+
+    /// Runs the server until it stops. Prints one ready line on standard output; errors go to standard
+    /// error, one line each. With `server.daemonize` it returns in the first process when the server is
+    /// ready or has failed.
+    ///
+    /// Must be called while the program has one thread: it forks.
+    pub fn run(self) -> ExitCode {
+        let daemonize = self.config.daemonize;
+        let mut announce: Box<dyn FnMut(Result<String, String>)> = Box::new(print_outcome);
+        if daemonize {
+            match daemon::detach() {
+                Ok(daemon::Side::First(outcome)) => {
+                    let ok = outcome.is_ok();
+                    print_outcome(outcome);
+                    return if ok { ExitCode::Ok } else { ExitCode::Failed };
+                }
+                Ok(daemon::Side::Daemon(mut report)) => {
+                    announce = Box::new(move |outcome| report.send(&outcome));
+                }
+                Err(error) => {
+                    print_outcome(Err(format!("the server cannot be detached: {error}")));
+                    return ExitCode::Failed;
+                }
+            }
+        }
+        let announce = std::rc::Rc::new(std::cell::RefCell::new(announce));
+        let told = announce.clone();
+        let ended = self.live(Box::new(move |outcome| (told.borrow_mut())(outcome)));
+        match ended {
+            Ok(()) => ExitCode::Ok,
+            Err(StartError::Children(_)) => ExitCode::Failed,
+            Err(error) => {
+                tracing::error!(%error, "the server did not start");
+                (announce.borrow_mut())(Err(error.to_string()));
+                ExitCode::Failed
+            }
+        }
+    }
+
+    fn live(self, announce: Box<dyn FnMut(Result<String, String>)>) -> Result<(), StartError> {
+        let system = |what| move |source| StartError::System { what, source };
+        let descriptors = self.check_descriptors()?;
+        let run_dir =
+            RunDir::locate(Some(self.config.run_dir.as_path())).occupy()?;
+        let made = self.make_shared(descriptors);
+        let (shared, wiring) = match made {
+            Ok(made) => made,
+            Err(error) => {
+                // Nothing is left behind of a start that failed.
+                let _ = run_dir.remove_all();
+                return Err(error);
+            }
+        };
+        signals::register(&master::all_signals())
+            .map_err(system("the signal handlers cannot be set"))?;
+        let highest = i32::try_from(descriptors).unwrap_or(i32::MAX).saturating_sub(1);
+        descriptor::reserve_table(highest)
+            .map_err(system("the descriptor table cannot be reserved"))?;
+        let keep = self.config.settings.clone();
+        let source = self.source.unwrap_or_else(|| Box::new(move || Ok(keep.clone())));
+        let parts = Parts {
+            app: self.app,
+            config: self.config,
+            source,
+            processes: self.processes,
+            shared,
+            wiring,
+            run_dir,
+            announce,
+        };
+        let master = Master::new(parts)
+            .map_err(system("the status pipe or the control socket cannot be made"))?;
+        master.run().map_err(StartError::Children)
+    }
+
+    /// How many descriptors there may be; that `max_sessions` fits is checked.
+    fn check_descriptors(&self) -> Result<usize, StartError> {
+        let limit = limits::raise_descriptor_limit().map_err(|source| StartError::System {
+            what: "the limit of open descriptors cannot be asked for",
+            source,
+        })?;
+        let config = &self.config;
+        let slots = u64::from(config.workers);
+        let processes = slots * 2
+            + u64::from(config.task_workers)
+            + u64::try_from(self.processes.len()).unwrap_or(0);
+        let listeners = slots * u64::try_from(config.listen.len()).unwrap_or(1);
+        let others = SPARE_DESCRIPTORS
+            + processes * DESCRIPTORS_PER_PROCESS
+            + listeners
+            + u64::from(config.http_max_connections);
+        let fits = limit.saturating_sub(others);
+        if fits == 0 {
+            return Err(StartError::NoDescriptors);
+        }
+        let wanted = config.max_sessions;
+        if u64::from(wanted) > fits {
+            return Err(StartError::DescriptorLimit { wanted, limit, others, fits });
+        }
+        let needed = (u64::from(wanted) + others).min(limit);
+        usize::try_from(needed).map_err(|_| StartError::NoDescriptors)
+    }
+
+    fn make_shared(&self, descriptors: usize) -> Result<(Shared, Wiring), StartError> {
+        let config = &self.config;
+        let sizes = Sizes {
+            sessions: config.max_sessions,
+            receive_pool_bytes: config.receive_pool_bytes,
+            workers: usize::from(config.workers),
+            tasks: usize::from(config.task_workers),
+            processes: self.processes.len(),
+            timers: usize::try_from(config.max_timers).unwrap_or(usize::MAX),
+            descriptors,
+        };
+        let (addresses, listeners) =
+            master::bind_all(&config.listen, config.workers, config.backlog)?;
+        let shared = Shared::create(&sizes, self.app.columns(), &self.app.areas())?;
+        let wiring = self.wire(addresses, listeners).map_err(|source| StartError::System {
+            what: "the mailboxes and pipes cannot be made",
+            source,
+        })?;
+        Ok((shared, wiring))
+    }
+
+    fn wire(
+        &self,
+        addresses: Vec<std::net::SocketAddr>,
+        listeners: Vec<Vec<i32>>,
+    ) -> io::Result<Wiring> {
+        let mut wiring = Wiring {
+            addresses,
+            listeners,
+            master_pid: std::process::id(),
+            ..Wiring::default()
+        };
+        for _ in 0..self.config.workers {
+            let (write, read) = packet::pair(MAILBOX_BYTES)?;
+            wiring.post.push(write);
+            wiring.mailboxes.push(read);
+        }
+        if self.config.task_workers > 0 {
+            let (write, read) = packet::pair(MAILBOX_BYTES)?;
+            wiring.tasks_in = Some(write);
+            wiring.tasks_out = Some(read);
+        }
+        for process in &self.processes {
+            let (outer, inner) = process::pair(process.pipe)?;
+            wiring.process_outer.push(outer);
+            wiring.process_inner.push(inner);
+        }
+        Ok(wiring)
+    }
+}
+
+impl<A: App> fmt::Debug for Server<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("config", &self.config)
+            .field("processes", &self.processes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The outcome of a start, where people look for it.
+fn print_outcome(outcome: Result<String, String>) {
+    // A terminal that is gone is no reason not to run.
+    let _ = match outcome {
+        Ok(line) => writeln!(io::stdout(), "{line}"),
+        Err(sentence) => writeln!(io::stderr(), "dunlin: {sentence}"),
+    };
+    let _ = io::stdout().flush();
+}

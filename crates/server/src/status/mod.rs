@@ -1,0 +1,295 @@
+//! The status object of the status pipe, built from the scoreboard alone.
+//!
+//! Knows the names and shapes the outside relies on (section 4 of the contract). Asks no process
+//! anything, so it can be told while a worker is stuck.
+
+mod process_figures;
+
+use crate::clock;
+use crate::scoreboard::{Cell, ChildState, ProcessRow};
+use crate::shared::Shared;
+use process_figures::ProcessFigures;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value as Json, json};
+use std::net::SocketAddr;
+
+/// What the server as a whole is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ServerState {
+    /// Not yet serving.
+    Starting,
+    /// Serving.
+    Running,
+    /// Serving, and replacing its processes.
+    Reloading,
+    /// Saying goodbye.
+    Stopping,
+}
+
+impl ServerState {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Reloading => "reloading",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+/// How a reload went.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ReloadReport {
+    /// Its number, from 1; 0: there was none.
+    pub seq: u64,
+    /// When it ended, as an RFC 3339 time.
+    pub at: Option<String>,
+    /// Whether all processes were replaced.
+    pub ok: Option<bool>,
+    /// Why not.
+    pub error: Option<String>,
+    /// How long it took.
+    pub took_ms: Option<u64>,
+    /// Connections handed on.
+    pub adopted: u64,
+    /// Connections that could not be.
+    pub dropped: u64,
+    /// Changed keys that are in force now.
+    #[serde(default)]
+    pub applied: Vec<String>,
+    /// Changed keys that wait for a restart.
+    #[serde(default)]
+    pub needs_restart: Vec<String>,
+}
+
+/// Counts of reloads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct ReloadCounts {
+    /// Asked for by a signal, a verb or a hook.
+    pub asked: u64,
+    /// Ended well.
+    pub done: u64,
+    /// Refused or failed.
+    pub refused: u64,
+}
+
+/// What the master knows and the shared memory does not.
+#[derive(Debug)]
+pub struct ServerFacts<'a> {
+    /// Its state.
+    pub state: ServerState,
+    /// The master's process id.
+    pub pid: u32,
+    /// Applied reloads.
+    pub generation: u64,
+    /// When it started, Unix milliseconds.
+    pub started_at_ms: u64,
+    /// The addresses listened on.
+    pub listen: &'a [SocketAddr],
+    /// The config file, if one was read.
+    pub config: Option<String>,
+    /// Upgrades and connections refused at the door by nobody's worker.
+    pub reloads: ReloadCounts,
+    /// The last reload.
+    pub last_reload: &'a ReloadReport,
+    /// Names of the added processes, the timer process first.
+    pub processes: &'a [String],
+    /// Bytes waiting in each slot's mailbox.
+    pub mailbox_bytes: &'a [u64],
+}
+
+/// The status object, without the application's part.
+#[must_use]
+pub fn status(facts: &ServerFacts<'_>, shared: &Shared) -> Json {
+    let now_ms = clock::unix_ms();
+    let board = &shared.scoreboard;
+    let workers: Vec<Json> = (0..board.workers())
+        .map(|slot| worker(slot, &board.worker(slot), facts.mailbox_bytes.get(slot).copied()))
+        .collect();
+    let tasks: Vec<Json> =
+        (0..board.tasks()).map(|place| task(place, &board.task(place))).collect();
+    let processes: Vec<Json> = facts
+        .processes
+        .iter()
+        .enumerate()
+        .map(|(place, name)| with(base(&board.process(place)), json!({ "name": name })))
+        .collect();
+    let timer = board.process(0);
+    json!({
+        "name": "dunlin",
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": facts.pid,
+        "state": facts.state.name(),
+        "generation": facts.generation,
+        "started_at": rfc3339(facts.started_at_ms),
+        "uptime_ms": now_ms.saturating_sub(facts.started_at_ms),
+        "listen": facts.listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "config": facts.config,
+        "sessions": sessions(shared),
+        "workers": workers,
+        "timer": with(base(&timer), json!({
+            "armed": timer.value(Cell::TimersArmed),
+            "fired": timer.value(Cell::TimersFired),
+        })),
+        "tasks": tasks,
+        "processes": processes,
+        "reloads": facts.reloads,
+        "last_reload": facts.last_reload,
+        "shared_memory_bytes": shared.bytes,
+    })
+}
+
+/// The figures of all processes, without what only the master knows: what a hook's `stats` gives.
+#[must_use]
+pub fn figures(shared: &Shared) -> Json {
+    let board = &shared.scoreboard;
+    let workers: Vec<Json> =
+        (0..board.workers()).map(|slot| worker(slot, &board.worker(slot), None)).collect();
+    let tasks: Vec<Json> =
+        (0..board.tasks()).map(|place| task(place, &board.task(place))).collect();
+    json!({ "sessions": sessions(shared), "workers": workers, "tasks": tasks })
+}
+
+/// Puts the members of `more` into `object`; where both are objects, members are merged.
+pub fn merge(object: &mut Json, more: Json) {
+    match (object, more) {
+        (Json::Object(object), Json::Object(more)) => {
+            for (key, value) in more {
+                merge(object.entry(key).or_insert(Json::Null), value);
+            }
+        }
+        (_, Json::Null) => {}
+        (place, value) => *place = value,
+    }
+}
+
+/// A Unix time in milliseconds as `2026-11-23T07:10:00Z`.
+#[must_use]
+pub fn rfc3339(unix_ms: u64) -> String {
+    let seconds = unix_ms / 1_000;
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = civil(days);
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
+        rest / 3_600,
+        rest / 60 % 60,
+        rest % 60
+    )
+}
+
+/// Year, month and day of a count of days since 1970-01-01, in the proleptic Gregorian calendar
+/// (H. Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`).
+fn civil(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
+fn sessions(shared: &Shared) -> Json {
+    let board = &shared.scoreboard;
+    json!({
+        "capacity": shared.sessions.capacity(),
+        "used": shared.sessions.used(),
+        "peak": board.peak(),
+        "refused": board.worker_sum(Cell::TableFull),
+        "lost_handling": board.worker_sum(Cell::LostHandling),
+        "lost_writing": board.worker_sum(Cell::LostWriting),
+        "pool_blocks": shared.pool.blocks(),
+        "pool_blocks_free": shared.pool.free_blocks(),
+    })
+}
+
+fn base(row: &ProcessRow) -> Json {
+    json!({
+        "pid": row.value(Cell::Pid),
+        "state": row.state().name(),
+        "restarts": row.value(Cell::Restarts),
+    })
+}
+
+fn worker(slot: usize, row: &ProcessRow, mailbox_bytes: Option<u64>) -> Json {
+    let figures = ProcessFigures::of(row.value(Cell::Pid));
+    with(
+        base(row),
+        json!({
+            "slot": slot,
+            "generation": row.generation(),
+            "busy_ms": busy_ms(row),
+            "connections": row.value(Cell::Connections),
+            "sessions": row.value(Cell::Sessions),
+            "accepted": row.value(Cell::Accepted),
+            "closed": row.value(Cell::Closed),
+            "messages_in": row.value(Cell::MessagesIn),
+            "messages_out": row.value(Cell::MessagesOut),
+            "bytes_in": row.value(Cell::BytesIn),
+            "bytes_out": row.value(Cell::BytesOut),
+            "slow_closed": row.value(Cell::SlowClosed),
+            "dropped": row.value(Cell::Dropped),
+            "mailbox_depth": mailbox_bytes.unwrap_or(0),
+            "spilled_bytes": row.value(Cell::SpilledBytes),
+            "mail_refused": row.value(Cell::MailRefused),
+            "hook_panics": row.value(Cell::HookPanics),
+            "violations": row.value(Cell::Violations),
+            "http_timeouts": row.value(Cell::HttpTimeouts),
+            "http_refused": row.value(Cell::HttpFull),
+            "pool_full": row.value(Cell::PoolFull),
+            "requests": row.value(Cell::Requests),
+            "adopted": row.value(Cell::Adopted),
+            "rss_bytes": figures.rss_bytes,
+            "cpu_ms": figures.cpu_ms,
+        }),
+    )
+}
+
+fn task(place: usize, row: &ProcessRow) -> Json {
+    with(
+        base(row),
+        json!({
+            "slot": place,
+            "queued": 0,
+            "busy": row.value(Cell::TaskInHand) != 0,
+            "done": row.value(Cell::TasksDone),
+            "failed": row.value(Cell::TasksFailed) + row.value(Cell::TasksPanicked),
+        }),
+    )
+}
+
+/// How long the turn under way has taken; 0 while waiting.
+fn busy_ms(row: &ProcessRow) -> u64 {
+    if row.state() != ChildState::Running || row.stamp() & 1 == 0 {
+        return 0;
+    }
+    clock::now().0.saturating_sub(row.value(Cell::TurnBegan))
+}
+
+fn with(mut object: Json, more: Json) -> Json {
+    merge(&mut object, more);
+    object
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_rfc_3339() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(951_782_400_000), "2000-02-29T00:00:00Z");
+        assert_eq!(rfc3339(1_795_417_800_000), "2026-11-23T07:10:00Z");
+        assert_eq!(rfc3339(4_107_542_399_999), "2100-02-28T23:59:59Z");
+    }
+
+    #[test]
+    fn merging_goes_into_objects_and_replaces_the_rest() {
+        let mut object = json!({"a": {"b": 1}, "c": 2});
+        merge(&mut object, json!({"a": {"d": 3}, "c": [4], "e": null}));
+        assert_eq!(object, json!({"a": {"b": 1, "d": 3}, "c": [4], "e": null}));
+    }
+}

@@ -1,0 +1,13 @@
+//! The limit on descriptors.
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::io;
+
+/// Raises the limit on descriptors to the highest this process may have, and gives it.
+pub(crate) fn raise_descriptor_limit() -> io::Result<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    }
+    Ok(hard)
+}

@@ -1,0 +1,41 @@
+//! The local socket of the control verbs.
+
+use super::descriptor::{borrow, release};
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, getsockopt, listen as start,
+    socket, sockopt,
+};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::Uid;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::path::Path;
+
+/// A listening socket at a path, for its owner only.
+pub(crate) fn listen(path: &Path) -> io::Result<RawFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let listener = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    // One thread: nobody else makes a file meanwhile.
+    let before = umask(Mode::from_bits_truncate(0o177));
+    let bound = bind(listener.as_raw_fd(), &UnixAddr::new(path)?);
+    umask(before);
+    bound?;
+    start(&listener, Backlog::new(64)?)?;
+    Ok(release(listener))
+}
+
+/// Takes in somebody who connected. `None`: nobody waits.
+pub(crate) fn accept(listener: RawFd) -> io::Result<Option<RawFd>> {
+    match accept4(listener, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK) {
+        Ok(asker) => Ok(Some(asker)),
+        Err(Errno::EAGAIN | Errno::ECONNABORTED | Errno::EINTR) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether the other side is this user, or root.
+pub(crate) fn may_command(asker: RawFd) -> bool {
+    getsockopt(&borrow(asker), sockopt::PeerCredentials)
+        .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == Uid::effective().as_raw())
+}

@@ -1,0 +1,127 @@
+//! The task process's loop: one task at a time.
+
+use super::{Core, TASK_MAX_BYTES, TaskProcess};
+use crate::app::{App, TaskFailure};
+use crate::clock;
+use crate::ids::TaskId;
+use crate::ipc::codec;
+use crate::ipc::mail::{Mail, TaskMail};
+use crate::ipc::pipe::Control;
+use crate::logging;
+use crate::scoreboard::Cell;
+use crate::sys::packet::{self, Received};
+use crate::sys::signals;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use nix::libc::SIGTERM;
+use std::io;
+use std::thread;
+use std::time::Duration;
+use tracing::error;
+
+const CONTROL: Token = Token(0);
+const QUEUE: Token = Token(1);
+const SIGNALS: Token = Token(2);
+
+/// How soon a full mailbox is tried again, and for how long in all.
+const MAIL_RETRY_MS: u64 = 5;
+const MAIL_RETRIES: u32 = 200;
+/// Room for the longest task with its envelope.
+const BUFFER_BYTES: usize = TASK_MAX_BYTES + (1 << 10);
+/// An edge of the queue may be another task process's: it is looked at anyway this often.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+impl<A: App> TaskProcess<'_, A> {
+    /// Works until it is told to stop; what waits in the queue then is done first.
+    pub(super) fn run(&mut self) -> io::Result<()> {
+        let mut poll = Poll::new()?;
+        let registry = poll.registry();
+        let control = self.core.control.descriptor();
+        registry.register(&mut SourceFd(&control), CONTROL, Interest::READABLE)?;
+        registry.register(&mut SourceFd(&self.core.queue), QUEUE, Interest::READABLE)?;
+        registry.register(&mut SourceFd(&self.signals), SIGNALS, Interest::READABLE)?;
+        let mut events = Events::with_capacity(8);
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            self.obey_control();
+            while self.take_task(&mut buffer)? {
+                self.obey_control();
+            }
+            if self.core.stop {
+                return Ok(());
+            }
+            if let Err(error) = poll.poll(&mut events, Some(LOOK_EVERY))
+                && error.kind() != io::ErrorKind::Interrupted
+            {
+                return Err(error);
+            }
+        }
+    }
+
+    fn obey_control(&mut self) {
+        self.core.stop |= signals::drain(self.signals).has(SIGTERM);
+        while let Some(message) = self.core.control.receive() {
+            match message {
+                Control::Stop { .. } | Control::Leave => self.core.stop = true,
+                Control::ReopenLog => {
+                    if let Err(error) = logging::reopen() {
+                        error!(%error, "the log cannot be opened anew");
+                    }
+                }
+                other => error!(?other, "not for a task process"),
+            }
+        }
+    }
+
+    /// Takes a task from the queue and does it. False: none is there.
+    fn take_task(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+        let length = match packet::receive(self.core.queue, buffer)? {
+            Received::Packet(length) => length,
+            Received::Cut => return Ok(true),
+            Received::Nothing | Received::End => return Ok(false),
+        };
+        match bincode::decode_from_slice::<TaskMail, _>(&buffer[..length], codec::settings()) {
+            Ok((mail, _)) => self.do_task(&mail),
+            Err(error) => error!(%error, "a task was left out of the queue"),
+        }
+        Ok(true)
+    }
+
+    fn do_task(&mut self, mail: &TaskMail) {
+        let row = self.core.row;
+        row.set(Cell::TaskBegan, clock::now().0);
+        row.set(Cell::TaskAsker, u64::from(mail.asker));
+        // Last: who sees the task sees whose it is.
+        row.note_task(mail.task);
+        let task = TaskId(mail.task);
+        let result = match codec::decode_value(&mail.work) {
+            Ok(work) => match self.hook(|app, context| app.task(context, task, work)) {
+                Some(Some(result)) => {
+                    codec::encode_value(&result).map_err(|_| TaskFailure::Undecodable)
+                }
+                Some(None) => Err(TaskFailure::NoResult),
+                None => Err(TaskFailure::Panicked),
+            },
+            Err(_) => Err(TaskFailure::Undecodable),
+        };
+        row.add(Cell::TasksDone, 1);
+        if self.core.post.put(usize::from(mail.asker), &Mail::finish(task, &result)).is_err() {
+            error!("a task's result was not taken by its asker's mailbox");
+        }
+        self.core.deliver_mail();
+        row.note_task(0);
+    }
+}
+
+impl Core {
+    /// Sends what is packed; waits, within bounds, for mailboxes that are full: a result is worth it.
+    pub(super) fn deliver_mail(&mut self) {
+        self.post.flush();
+        for _ in 0..MAIL_RETRIES {
+            if self.post.retry() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(MAIL_RETRY_MS));
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! A connection in the memory of its worker: what is rebuilt from its row when another worker takes
+//! over.
+//!
+//! Knows its stages and what it may do in each; does no I/O. Stages: HTTP (reading requests, waiting
+//! for answers) → open (WebSocket) → closing → gone.
+
+use crate::app::{Closed, Handshake, Response};
+use crate::clock::Millis;
+use crate::http::{Request, Upgrade};
+use crate::ids::{ConnId, RequestId};
+use crate::outbox::Outbox;
+use crate::websocket::Progress;
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+
+/// One accepted socket.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) descriptor: RawFd,
+    pub(crate) peer: SocketAddr,
+    pub(crate) stage: Stage,
+    pub(crate) outbox: Outbox,
+    /// The kernel told of something to read, and it was not read to its end since.
+    pub(crate) readable: bool,
+    /// The kernel takes output; falls on WouldBlock, rises on the edge.
+    pub(crate) writable: bool,
+    /// The peer has ended its half: read until nothing is left.
+    pub(crate) peer_ended: bool,
+    /// Stands in the list of connections to be settled at the end of the turn.
+    pub(crate) touched: bool,
+    /// Stands in the list of connections to be served in the next turn.
+    pub(crate) queued: bool,
+    /// When the last byte came.
+    pub(crate) last_read: Millis,
+    /// Frames that came in one piece with the upgrade, until it is answered.
+    pub(crate) early: Vec<u8>,
+}
+
+/// What a connection is.
+#[derive(Debug)]
+pub(crate) enum Stage {
+    /// HTTP: no row in the session table.
+    Http(Box<HttpStage>),
+    /// WebSocket: has a row.
+    Open(OpenStage),
+}
+
+/// A connection that speaks HTTP.
+#[derive(Debug, Default)]
+pub(crate) struct HttpStage {
+    /// Bytes read and not yet taken as a request; bounded by the limits on head and body.
+    pub(crate) input: Vec<u8>,
+    /// When a request must be there, or its answer.
+    pub(crate) deadline: Millis,
+    /// The request under way, if one waits for its answer.
+    pub(crate) pending: Option<Pending>,
+    /// Nothing more is read; closed once the outbox is empty.
+    pub(crate) ending: bool,
+}
+
+/// A request whose answer comes later; it travels to a successor.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Pending {
+    pub(crate) id: RequestId,
+    pub(crate) request: Request,
+    /// Whether it is an upgrade: the key to answer and the subprotocols offered.
+    pub(crate) upgrade: Option<PendingUpgrade>,
+}
+
+/// The part of an upgrade that its answer needs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct PendingUpgrade {
+    pub(crate) key: String,
+    pub(crate) subprotocols: Vec<String>,
+}
+
+impl From<Upgrade> for PendingUpgrade {
+    fn from(upgrade: Upgrade) -> Self {
+        Self { key: upgrade.key, subprotocols: upgrade.subprotocols }
+    }
+}
+
+/// An answer that came by a context.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Handshake(Handshake),
+    Response(Response),
+}
+
+/// A WebSocket.
+#[derive(Debug)]
+pub(crate) struct OpenStage {
+    pub(crate) conn: ConnId,
+    pub(crate) progress: Progress,
+    /// Bytes of a cut header or control frame lie in the pool.
+    pub(crate) has_cut: bool,
+    /// The deadline moves by so much with every frame.
+    pub(crate) heartbeat_ms: Option<u64>,
+    /// A server ping is out since the last byte came.
+    pub(crate) pinged: bool,
+    /// It has been opened to the application: its `close` hook is due.
+    pub(crate) announced: bool,
+    pub(crate) closing: Option<Closing>,
+}
+
+impl OpenStage {
+    pub(crate) fn new(conn: ConnId) -> Self {
+        Self {
+            conn,
+            progress: Progress::default(),
+            has_cut: false,
+            heartbeat_ms: None,
+            pinged: false,
+            announced: false,
+            closing: None,
+        }
+    }
+}
+
+/// A WebSocket on its way out: our close frame is queued or sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Closing {
+    /// What the application is told.
+    pub(crate) closed: Closed,
+    /// The peer's close frame came, or nothing is awaited from it.
+    pub(crate) answered: bool,
+    /// What still comes has no meaning: read and thrown away, so that our close frame is not lost in
+    /// the reset that closing a socket with unread input sends.
+    pub(crate) deaf: bool,
+    /// Closed at the latest then.
+    pub(crate) until: Millis,
+}
+
+impl Connection {
+    pub(crate) fn new(descriptor: RawFd, peer: SocketAddr, outbox_bytes: usize, now: Millis) -> Self {
+        Self {
+            descriptor,
+            peer,
+            stage: Stage::Http(Box::default()),
+            outbox: Outbox::new(outbox_bytes),
+            readable: false,
+            // Optimistic: the first write tells.
+            writable: true,
+            peer_ended: false,
+            touched: false,
+            queued: false,
+            last_read: now,
+            early: Vec::new(),
+        }
+    }
+
+    /// Its session, if it is a WebSocket.
+    pub(crate) fn conn(&self) -> Option<ConnId> {
+        match &self.stage {
+            Stage::Open(open) => Some(open.conn),
+            Stage::Http(_) => None,
+        }
+    }
+
+    pub(crate) fn open(&self) -> Option<&OpenStage> {
+        match &self.stage {
+            Stage::Open(open) => Some(open),
+            Stage::Http(_) => None,
+        }
+    }
+
+    pub(crate) fn open_mut(&mut self) -> Option<&mut OpenStage> {
+        match &mut self.stage {
+            Stage::Open(open) => Some(open),
+            Stage::Http(_) => None,
+        }
+    }
+
+    pub(crate) fn http_mut(&mut self) -> Option<&mut HttpStage> {
+        match &mut self.stage {
+            Stage::Http(http) => Some(http),
+            Stage::Open(_) => None,
+        }
+    }
+
+    /// Whether it can be closed now: everything said, everything heard.
+    pub(crate) fn is_over(&self) -> bool {
+        match &self.stage {
+            Stage::Http(http) => http.ending && self.outbox.is_empty(),
+            Stage::Open(open) => {
+                open.closing.as_ref().is_some_and(|closing| closing.answered)
+                    && self.outbox.is_empty()
+            }
+        }
+    }
+}

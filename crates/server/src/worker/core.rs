@@ -1,0 +1,359 @@
+//! What a worker has in hand: its loop's sources, its connections, its mail; without the application.
+//!
+//! Knows how to touch, queue, close and find connections; calls no hook, so that a hook may be given
+//! this as its context. Invariants: 1. A connection that is read from or queued to is in `touched` and
+//! its state word says HANDLING until the end of the turn. 2. `keys` maps the row of every open
+//! connection to its place in `connections`.
+
+use super::connection::{Answer, Closing, Connection, Stage};
+use super::state::Life;
+use crate::app::{Closed, ClosedBy};
+use crate::clock::{self, Millis};
+use crate::config::Config;
+use crate::ids::{ConnId, Generation, RequestId, SlotId};
+use crate::ipc::mailbox::Mailbox;
+use crate::ipc::pipe::Pipe;
+use crate::ipc::post::Post;
+use crate::ledger::{DescriptorKind, Holder};
+use crate::logging::Limiter;
+use crate::outbox::Verdict;
+use crate::scoreboard::{Cell, ProcessRow};
+use crate::sessions::{Phase, Service};
+use crate::shared::Shared;
+use crate::websocket::{CloseCode, FrameKind, Limits, Opcode, encode_close, encode_frame};
+use crate::wiring::Wiring;
+use mio::unix::SourceFd;
+use mio::{Interest, Poll, Token};
+use slab::Slab;
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::rc::Rc;
+use tracing::warn;
+
+/// Tokens below this are the worker's own sources; connections come behind.
+pub(super) const FIRST_CONNECTION: usize = 16;
+pub(super) const PIPE: Token = Token(0);
+pub(super) const SIGNALS: Token = Token(1);
+pub(super) const MAILBOX: Token = Token(2);
+pub(super) const LISTENER: Token = Token(3);
+
+/// How long a closing connection may take to answer our close frame and take what is queued.
+pub(super) const CLOSE_GRACE_MS: u64 = 3_000;
+/// Bytes of the read buffer that all connections share.
+const READ_BUFFER_BYTES: usize = 256 << 10;
+/// Room in every outbox, beyond `websocket.send_buffer`, for control frames and a last goodbye.
+const CONTROL_ROOM_BYTES: usize = 4 << 10;
+/// Warm buffers kept for outboxes, so that a message allocates none.
+const WARM_BUFFERS: usize = 64;
+/// Largest warm buffer kept.
+const WARM_BUFFER_MAX_BYTES: usize = 64 << 10;
+
+/// See the module.
+pub(crate) struct Core {
+    pub(super) slot: SlotId,
+    pub(super) holder: Holder,
+    pub(super) shared: Shared,
+    pub(super) config: Rc<Config>,
+    pub(super) wiring: Wiring,
+    pub(super) poll: Poll,
+    pub(super) signals: RawFd,
+    pub(super) pipe: Pipe,
+    pub(super) mailbox: Option<Mailbox>,
+    pub(super) mail_ready: bool,
+    pub(super) accept_ready: bool,
+    pub(super) post: Post,
+    pub(super) row: ProcessRow,
+    pub(super) life: Life,
+    pub(super) now: Millis,
+    pub(super) connections: Slab<Connection>,
+    /// By row index: place in `connections` + 1; 0: not this worker's.
+    keys: Vec<u32>,
+    pub(super) pending: HashMap<RequestId, usize>,
+    pub(super) answers: VecDeque<(RequestId, Answer)>,
+    pub(super) touched: Vec<usize>,
+    pub(super) ready: VecDeque<usize>,
+    pub(super) read_buffer: Vec<u8>,
+    pub(super) message_buffer: Vec<u8>,
+    warm: Vec<Vec<u8>>,
+    pub(super) limits: Limits,
+    pub(super) http_open: u64,
+    pub(super) sessions_open: u64,
+    /// Messages of this life, for `server.max_request`.
+    pub(super) served: u64,
+    pub(super) next_sweep: Millis,
+    pub(super) violations: Limiter,
+}
+
+impl Core {
+    /// A worker that has just been born. Its sources are not registered yet.
+    pub(super) fn new(
+        slot: SlotId,
+        generation: Generation,
+        shared: Shared,
+        config: Rc<Config>,
+        wiring: Wiring,
+        pipe: RawFd,
+        signals: RawFd,
+    ) -> io::Result<Self> {
+        let mut shared = shared;
+        shared.sessions.set_writer(slot.0);
+        let holder = Holder { slot: slot.0, generation };
+        let row = shared.scoreboard.worker(slot.index());
+        let rows = usize::try_from(shared.sessions.capacity()).map_err(io::Error::other)?;
+        let limits = Limits { max_message_bytes: config.max_message_bytes };
+        let max_messages = jittered(config.max_request, slot);
+        Ok(Self {
+            slot,
+            holder,
+            poll: Poll::new()?,
+            signals,
+            pipe: Pipe::new(pipe),
+            mailbox: Some(Mailbox::new(wiring.mailboxes[slot.index()])),
+            mail_ready: true,
+            accept_ready: true,
+            post: Post::new(&wiring.post),
+            row,
+            life: Life::new(max_messages),
+            now: clock::now(),
+            connections: Slab::new(),
+            keys: vec![0; rows],
+            pending: HashMap::new(),
+            answers: VecDeque::new(),
+            touched: Vec::new(),
+            ready: VecDeque::new(),
+            read_buffer: vec![0; READ_BUFFER_BYTES],
+            message_buffer: Vec::new(),
+            warm: Vec::new(),
+            limits,
+            http_open: 0,
+            sessions_open: 0,
+            served: 0,
+            next_sweep: Millis(0),
+            violations: Limiter::new(10),
+            shared,
+            config,
+            wiring,
+        })
+    }
+
+    /// Watches what a worker watches before it serves: its pipe and its signals.
+    pub(super) fn watch_control(&mut self) -> io::Result<()> {
+        let epoll = self.poll.as_raw_fd();
+        self.shared.ledger.note(epoll, DescriptorKind::Private, self.holder);
+        let registry = self.poll.registry();
+        registry.register(&mut SourceFd(&self.pipe.descriptor()), PIPE, Interest::READABLE)?;
+        registry.register(&mut SourceFd(&self.signals), SIGNALS, Interest::READABLE)
+    }
+
+    /// Watches what a serving worker watches too: its mailbox and its listeners.
+    pub(super) fn watch_service(&mut self) -> io::Result<()> {
+        let registry = self.poll.registry();
+        let mailbox = self.wiring.mailboxes[self.slot.index()];
+        registry.register(&mut SourceFd(&mailbox), MAILBOX, Interest::READABLE)?;
+        for listener in &self.wiring.listeners[self.slot.index()] {
+            registry.register(&mut SourceFd(listener), LISTENER, Interest::READABLE)?;
+        }
+        self.mail_ready = true;
+        self.accept_ready = true;
+        Ok(())
+    }
+
+    /// Takes new connections no longer.
+    pub(super) fn unwatch_listeners(&mut self) {
+        for listener in &self.wiring.listeners[self.slot.index()] {
+            // It fails only where it is not registered, which is what is wanted.
+            let _ = self.poll.registry().deregister(&mut SourceFd(listener));
+        }
+        self.accept_ready = false;
+    }
+
+    /// Replaces the epoll by a fresh one that watches only pipe and signals; the kernel forgets the
+    /// connections of the old one with it, at once.
+    pub(super) fn renew_poll(&mut self) -> io::Result<()> {
+        let fresh = Poll::new()?;
+        self.shared.ledger.clear(self.poll.as_raw_fd());
+        self.poll = fresh;
+        self.watch_control()
+    }
+
+    /// Watches a connection, both ways, for its whole life.
+    pub(super) fn watch(&mut self, key: usize) -> io::Result<()> {
+        let Some(connection) = self.connections.get(key) else { return Ok(()) };
+        self.poll.registry().register(
+            &mut SourceFd(&connection.descriptor),
+            Token(FIRST_CONNECTION + key),
+            Interest::READABLE | Interest::WRITABLE,
+        )
+    }
+
+    /// A connection with an outbox of the configured size.
+    pub(super) fn connection(&self, descriptor: RawFd, peer: std::net::SocketAddr) -> Connection {
+        let outbox_bytes = self.config.send_buffer_bytes + CONTROL_ROOM_BYTES;
+        Connection::new(descriptor, peer, outbox_bytes, self.now)
+    }
+
+    /// Notes that the row of a session is served by the connection at `key`.
+    pub(super) fn bind_row(&mut self, conn: ConnId, key: usize) {
+        if let Some(place) = self.keys.get_mut(row_place(conn)) {
+            *place = u32::try_from(key + 1).unwrap_or(0);
+        }
+    }
+
+    pub(super) fn unbind_row(&mut self, conn: ConnId) {
+        if let Some(place) = self.keys.get_mut(row_place(conn)) {
+            *place = 0;
+        }
+    }
+
+    /// Where a session's connection is, if this worker serves it.
+    pub(super) fn key_of(&self, conn: ConnId) -> Option<usize> {
+        let place = *self.keys.get(row_place(conn))?;
+        let key = usize::try_from(place).ok()?.checked_sub(1)?;
+        (self.connections.get(key)?.conn() == Some(conn)).then_some(key)
+    }
+
+    /// To be called before reading from a connection or queueing to it: marks it HANDLING, once per
+    /// turn, and lists it for the end of the turn.
+    pub(super) fn touch(&mut self, key: usize) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.touched {
+            return;
+        }
+        connection.touched = true;
+        self.touched.push(key);
+        self.mark(key, Service::Handling);
+    }
+
+    /// Writes the state word of a WebSocket.
+    pub(super) fn mark(&self, key: usize, service: Service) {
+        if let Some(open) = self.connections.get(key).and_then(Connection::open) {
+            let phase = if open.closing.is_some() { Phase::Closing } else { Phase::Open };
+            self.shared.sessions.set_state(open.conn, phase, service);
+        }
+    }
+
+    /// Serves a connection again in the next turn.
+    pub(super) fn make_ready(&mut self, key: usize) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && !connection.queued
+        {
+            connection.queued = true;
+            self.ready.push_back(key);
+        }
+    }
+
+    /// Queues a message to an open connection. False: its outbox is full.
+    pub(super) fn queue_message(&mut self, key: usize, opcode: Opcode, payload: &[u8]) -> bool {
+        let kind = match opcode {
+            Opcode::Text => FrameKind::Text,
+            Opcode::Binary => FrameKind::Binary,
+        };
+        let limit = self.config.send_buffer_bytes;
+        self.touch(key);
+        let warm = self.warm.pop();
+        let Some(connection) = self.connections.get_mut(key) else { return false };
+        if let Some(warm) = warm
+            && let Some(unused) = connection.outbox.lend(warm)
+        {
+            self.warm.push(unused);
+        }
+        let connection = &mut self.connections[key];
+        // A single message may always be as large as the whole outbox; the rest must fit beside.
+        if connection.outbox.queued_bytes() + payload.len() > limit.max(payload.len()) {
+            return false;
+        }
+        let queued =
+            connection.outbox.push_with(|tail| encode_frame(tail, kind, true, payload));
+        if queued == Verdict::Queued {
+            self.row.add(Cell::MessagesOut, 1);
+        }
+        queued == Verdict::Queued
+    }
+
+    /// Queues a control frame.
+    pub(super) fn queue_control(&mut self, key: usize, kind: FrameKind, payload: &[u8]) {
+        self.touch(key);
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let verdict = connection.outbox.push_with(|tail| encode_frame(tail, kind, true, payload));
+        if verdict == Verdict::Overflow {
+            self.close_slow(key);
+        }
+    }
+
+    /// Begins to close a WebSocket: a close frame behind what is queued; the row is closing at once.
+    pub(super) fn begin_close(&mut self, key: usize, closed: Closed) {
+        let until = self.now + CLOSE_GRACE_MS;
+        self.touch(key);
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(open) = connection.open_mut() else { return };
+        if open.closing.is_some() {
+            return;
+        }
+        let code = CloseCode(closed.code);
+        let reason = closed.reason.clone();
+        let answered = closed.by == ClosedBy::Client;
+        let deaf = closed.by == ClosedBy::WorkerLost;
+        open.closing = Some(Closing { closed, answered, deaf, until });
+        let told = connection.outbox.push_with(|tail| encode_close(tail, Some(code), &reason));
+        if told == Verdict::Overflow {
+            // Not even a goodbye fits: it ends with the grace.
+            connection.outbox.release();
+        }
+        self.mark(key, Service::Handling);
+    }
+
+    /// The transport is gone: nothing can be said any more.
+    pub(super) fn transport_lost(&mut self, key: usize) {
+        self.touch(key);
+        let until = self.now;
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let outbox_bytes = connection.outbox.queued_bytes();
+        connection.outbox.advance(outbox_bytes);
+        match &mut connection.stage {
+            Stage::Http(http) => http.ending = true,
+            Stage::Open(open) => {
+                let lost = Closing {
+                    closed: Closed { code: 1006, reason: String::new(), by: ClosedBy::Client },
+                    answered: true,
+                    deaf: true,
+                    until,
+                };
+                open.closing.get_or_insert(lost).answered = true;
+            }
+        }
+    }
+
+    /// A connection whose outbox is full is closed with 1013, once, and logged once.
+    pub(super) fn close_slow(&mut self, key: usize) {
+        let Some(connection) = self.connections.get(key) else { return };
+        if connection.open().is_none_or(|open| open.closing.is_some()) {
+            return;
+        }
+        self.row.add(Cell::SlowClosed, 1);
+        warn!(peer = %connection.peer, queued = connection.outbox.queued_bytes(),
+            "a client reads too slowly: closed with 1013");
+        let reason = "the client reads too slowly".into();
+        self.begin_close(key, Closed { code: 1013, reason, by: ClosedBy::Server });
+    }
+
+    /// Gives the buffer of an empty outbox to the next message.
+    pub(super) fn keep_warm(&mut self, key: usize) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if let Some(buffer) = connection.outbox.reclaim()
+            && self.warm.len() < WARM_BUFFERS
+            && buffer.capacity() <= WARM_BUFFER_MAX_BYTES
+        {
+            self.warm.push(buffer);
+        }
+    }
+}
+
+fn row_place(conn: ConnId) -> usize {
+    usize::try_from(conn.row().index).unwrap_or(usize::MAX)
+}
+
+/// `max_request` plus up to a tenth, by slot, so that workers are not all replaced at once.
+fn jittered(max_request: u64, slot: SlotId) -> u64 {
+    max_request + max_request / 10 * (u64::from(slot.0) % 10) / 10
+}

@@ -1,0 +1,271 @@
+//! The deeds of a worker's hooks: what [`Context`](crate::context::Context) does there.
+//!
+//! Knows who is served here and who elsewhere; calls no hook.
+
+use super::connection::Answer;
+use super::core::Core;
+use crate::app::{Closed, ClosedBy, Handshake, Response, Sender};
+use crate::clock::Millis;
+use crate::context::{Effects, MasterDeed, PushError, Role, SendError, TimerError, Urgency};
+use crate::ids::{ConnId, RequestId, SlotId, TaskId, TimerId};
+use crate::ipc::mail::{Mail, TaskMail, cut_reason};
+use crate::ipc::pipe::Control;
+use crate::ipc::post::PostError;
+use crate::ipc::codec;
+use crate::scoreboard::Cell;
+use crate::sessions::Sessions;
+use crate::shared::Areas;
+use crate::status;
+use crate::sys::packet;
+use crate::task::TASK_MAX_BYTES;
+use crate::timer::{PAYLOAD_MAX, SWEEP_MS};
+use crate::websocket::Opcode;
+use serde_json::Value as Json;
+use std::io;
+
+impl Core {
+    fn push_here(
+        &mut self,
+        key: usize,
+        opcode: Opcode,
+        payload: &[u8],
+        urgency: Urgency,
+    ) -> Result<(), PushError> {
+        let closing = |core: &Self| {
+            core.connections[key].open().is_none_or(|open| open.closing.is_some())
+        };
+        if closing(self) {
+            return Err(PushError::NotOpen);
+        }
+        if self.queue_message(key, opcode, payload) {
+            return Ok(());
+        }
+        match urgency {
+            Urgency::Droppable => self.row.add(Cell::Dropped, 1),
+            Urgency::Keep => self.close_slow(key),
+        }
+        Err(PushError::OutboxFull)
+    }
+
+    /// Queues a message for a connection of this worker that came by mail.
+    pub(super) fn deliver_here(
+        &mut self,
+        conn: ConnId,
+        opcode: Opcode,
+        payload: &[u8],
+        droppable: bool,
+    ) {
+        let urgency = if droppable { Urgency::Droppable } else { Urgency::Keep };
+        match self.key_of(conn) {
+            // A full outbox has closed the connection, which tells its client.
+            Some(key) => drop(self.push_here(key, opcode, payload, urgency)),
+            None => self.row.add(Cell::MailStale, 1),
+        }
+    }
+
+    pub(super) fn broadcast_here(&mut self, opcode: Opcode, payload: &[u8]) {
+        let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            if self.connections[key].open().is_some_and(|open| open.announced) {
+                // A full outbox has closed the connection, which tells its client.
+                let _ = self.push_here(key, opcode, payload, Urgency::Keep);
+            }
+        }
+    }
+
+    pub(super) fn disconnect_here(&mut self, conn: ConnId, code: u16, reason: &str) -> bool {
+        let Some(key) = self.key_of(conn) else { return false };
+        let closed = Closed { code, reason: cut_reason(reason).to_owned(), by: ClosedBy::Server };
+        self.begin_close(key, closed);
+        true
+    }
+
+    fn post(&mut self, slot: SlotId, mail: &Mail<'_>) -> Result<(), PostError> {
+        let posted = self.post.put(slot.index(), mail);
+        if posted.is_err() {
+            self.row.add(Cell::MailRefused, 1);
+        }
+        posted
+    }
+}
+
+impl Effects for Core {
+    fn push(
+        &mut self,
+        conn: ConnId,
+        opcode: Opcode,
+        payload: &[u8],
+        urgency: Urgency,
+    ) -> Result<(), PushError> {
+        if let Some(key) = self.key_of(conn) {
+            return self.push_here(key, opcode, payload, urgency);
+        }
+        let home = self.shared.sessions.home(conn).ok_or(PushError::NotOpen)?;
+        if !self.shared.sessions.is_established(conn) {
+            return Err(PushError::NotOpen);
+        }
+        let droppable = urgency == Urgency::Droppable;
+        self.post(home, &Mail::deliver(conn, opcode, droppable, payload)).map_err(|error| match error {
+            PostError::Full | PostError::NoSuchSlot => PushError::MailboxFull,
+            PostError::Encode(_) => PushError::TooLarge,
+        })
+    }
+
+    fn push_many(&mut self, conns: &[ConnId], opcode: Opcode, payload: &[u8]) -> usize {
+        let mut taken = 0;
+        let mut elsewhere: Vec<(SlotId, Vec<ConnId>)> = Vec::new();
+        for conn in conns.iter().copied() {
+            if let Some(key) = self.key_of(conn) {
+                taken += usize::from(self.push_here(key, opcode, payload, Urgency::Keep).is_ok());
+            } else if self.shared.sessions.is_established(conn)
+                && let Some(home) = self.shared.sessions.home(conn)
+            {
+                match elsewhere.iter_mut().find(|(slot, _)| *slot == home) {
+                    Some((_, some)) => some.push(conn),
+                    None => elsewhere.push((home, vec![conn])),
+                }
+            }
+        }
+        for (slot, some) in elsewhere {
+            if self.post(slot, &Mail::deliver_many(&some, opcode, payload)).is_ok() {
+                taken += some.len();
+            }
+        }
+        taken
+    }
+
+    fn broadcast(&mut self, opcode: Opcode, payload: &[u8]) {
+        self.broadcast_here(opcode, payload);
+        for slot in 0..self.wiring.post.len() {
+            let slot = SlotId(u16::try_from(slot).unwrap_or(u16::MAX));
+            if slot != self.slot {
+                // Refused where that worker has not read for long; counted.
+                let _ = self.post(slot, &Mail::broadcast(opcode, payload));
+            }
+        }
+    }
+
+    fn disconnect(&mut self, conn: ConnId, code: u16, reason: &str) -> bool {
+        if self.disconnect_here(conn, code, reason) {
+            return true;
+        }
+        let Some(home) = self.shared.sessions.home(conn) else { return false };
+        self.shared.sessions.is_established(conn)
+            && self
+                .post(home, &Mail::Disconnect { conn: conn.to_bits(), code, reason: cut_reason(reason) })
+                .is_ok()
+    }
+
+    fn connections(&self) -> Vec<ConnId> {
+        self.connections
+            .iter()
+            .filter_map(|(_, connection)| connection.open())
+            .filter(|open| open.announced && open.closing.is_none())
+            .map(|open| open.conn)
+            .collect()
+    }
+
+    fn sessions(&self) -> &Sessions {
+        &self.shared.sessions
+    }
+
+    fn areas(&self) -> &Areas {
+        &self.shared.areas
+    }
+
+    fn set_heartbeat(&mut self, conn: ConnId, after_ms: Option<u64>) {
+        self.shared.sessions.set_heartbeat(conn, after_ms);
+        let now = self.now;
+        if let Some(key) = self.key_of(conn)
+            && let Some(open) = self.connections[key].open_mut()
+        {
+            open.heartbeat_ms = after_ms;
+        }
+        self.shared.sessions.set_deadline(conn, after_ms.map(|after| now + after));
+    }
+
+    fn send_pipe_message(&mut self, to: SlotId, message: Vec<u8>) -> Result<(), SendError> {
+        let from = Sender::Worker(self.slot).into();
+        self.post(to, &Mail::Pipe { from, message: &message }).map_err(|error| match error {
+            PostError::NoSuchSlot => SendError::NoSuchSlot(to),
+            PostError::Full => SendError::MailboxFull,
+            PostError::Encode(error) => SendError::Encode(error),
+        })
+    }
+
+    fn task(&mut self, work: Vec<u8>) -> Result<TaskId, SendError> {
+        let queue = self.wiring.tasks_in.ok_or(SendError::NoTaskProcess)?;
+        let task = TaskId(u64::from(self.slot.0) << 48 | self.row.next_serial());
+        let size = work.len();
+        if size > TASK_MAX_BYTES {
+            return Err(SendError::TooLarge(size));
+        }
+        let mail = TaskMail { task: task.0, asker: self.slot.0, work };
+        let packet = bincode::encode_to_vec(&mail, codec::settings())
+            .map_err(|error| SendError::Encode(error.into()))?;
+        match packet::send_packet(queue, &packet) {
+            Ok(()) => Ok(task),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(SendError::MailboxFull),
+            Err(_) => Err(SendError::TooLarge(size)),
+        }
+    }
+
+    fn arm_timer(
+        &mut self,
+        after_ms: u64,
+        period_ms: u64,
+        payload: &[u8],
+    ) -> Result<TimerId, TimerError> {
+        if payload.len() > PAYLOAD_MAX {
+            return Err(TimerError::PayloadTooLarge);
+        }
+        let due = self.now + after_ms;
+        let timer = self
+            .shared
+            .timers
+            .arm(self.slot, due, period_ms, payload)
+            .ok_or(TimerError::TableFull)?;
+        if after_ms < SWEEP_MS {
+            // The timer process sleeps for at most a sweep; what is due sooner wakes it.
+            let _ = packet::send_packet(self.wiring.process_outer[0], &[1]);
+        }
+        Ok(timer)
+    }
+
+    fn clear_timer(&mut self, timer: TimerId) -> bool {
+        self.shared.timers.clear(timer)
+    }
+
+    fn answer_handshake(&mut self, request: RequestId, answer: Handshake) -> bool {
+        let there = self.pending.contains_key(&request);
+        if there {
+            self.answers.push_back((request, Answer::Handshake(answer)));
+        }
+        there
+    }
+
+    fn respond(&mut self, request: RequestId, response: Response) -> bool {
+        let there = self.pending.contains_key(&request);
+        if there {
+            self.answers.push_back((request, Answer::Response(response)));
+        }
+        there
+    }
+
+    fn stats(&self) -> Json {
+        status::figures(&self.shared)
+    }
+
+    fn ask_master(&mut self, deed: MasterDeed) {
+        // A master that does not read its pipe is gone, and so will this process be.
+        let _ = self.pipe.send(&Control::Ask(deed.into()));
+    }
+
+    fn role(&self) -> Role {
+        Role::Worker(self.slot)
+    }
+
+    fn now(&self) -> Millis {
+        self.now
+    }
+}

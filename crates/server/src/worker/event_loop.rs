@@ -1,0 +1,138 @@
+//! The worker's loop: tokens to calls, no decisions.
+//!
+//! A turn, always in this order: poll → events → signals → pipe → answers → listeners → mailbox →
+//! ready list → sweep → settle (mail out, output out, state words clean) → scoreboard.
+
+use super::core::{FIRST_CONNECTION, LISTENER, MAILBOX, PIPE, SIGNALS};
+use super::state::{Input, Leaving};
+use super::{Worker, sweep};
+use crate::app::App;
+use crate::clock;
+use crate::scoreboard::Cell;
+use crate::sys::signals;
+use mio::event::Event;
+use mio::{Events, Token};
+use nix::libc::SIGTERM;
+use std::io;
+use std::time::Duration;
+
+/// Events taken from the kernel at once.
+const EVENTS_PER_TURN: usize = 1024;
+/// How soon a full mailbox of another worker is tried again.
+const RETRY_MAIL_MS: u64 = 2;
+
+impl<A: App> Worker<'_, A> {
+    /// Turns until the worker leaves.
+    pub(super) fn run(&mut self) -> io::Result<Leaving> {
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        loop {
+            self.poll(&mut events)?;
+            self.core.now = clock::now();
+            self.core.row.turn_begins(self.core.now);
+            for event in &events {
+                match event.token() {
+                    SIGNALS => self.act_on_signals(),
+                    PIPE => self.core.pipe.retry(),
+                    MAILBOX => self.core.mail_ready = true,
+                    LISTENER => self.core.accept_ready = true,
+                    token => self.note_readiness(token, event),
+                }
+            }
+            self.obey_pipe();
+            self.give_answers();
+            self.accept_ready();
+            self.read_mailbox();
+            self.serve_ready_list();
+            self.sweep();
+            self.settle();
+            self.look();
+            self.publish();
+            self.core.row.turn_ends();
+            if let Some(leaving) = self.core.life.leaving() {
+                return Ok(leaving);
+            }
+        }
+    }
+
+    fn poll(&mut self, events: &mut Events) -> io::Result<()> {
+        let core = &mut self.core;
+        let waits = core.life.serving()
+            && (!core.ready.is_empty()
+                || !core.answers.is_empty()
+                || core.mail_ready
+                || core.life.accepting() && core.accept_ready);
+        let timeout_ms = if waits {
+            0
+        } else if !core.post.retry() {
+            RETRY_MAIL_MS
+        } else {
+            sweep::SWEEP_EVERY_MS
+        };
+        match core.poll.poll(events, Some(Duration::from_millis(timeout_ms))) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                events.clear();
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn note_readiness(&mut self, token: Token, event: &Event) {
+        let Some(key) = token.0.checked_sub(FIRST_CONNECTION) else { return };
+        let Some(connection) = self.core.connections.get_mut(key) else { return };
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            connection.readable = true;
+            connection.peer_ended |= event.is_read_closed() || event.is_error();
+            self.core.make_ready(key);
+        }
+        if event.is_writable() {
+            let connection = &mut self.core.connections[key];
+            let was_blocked = !connection.writable;
+            connection.writable = true;
+            if was_blocked && !connection.outbox.is_empty() {
+                self.core.touch(key);
+            }
+        }
+    }
+
+    fn act_on_signals(&mut self) {
+        // Everything else is the master's matter; Ctrl-C reaches the whole group of a terminal.
+        if signals::drain(self.core.signals).has(SIGTERM) {
+            self.decide(Input::Terminate);
+        }
+    }
+
+    /// Serves what was ready when the turn began; what becomes ready meanwhile waits for the next.
+    fn serve_ready_list(&mut self) {
+        if !self.core.life.serving() {
+            return;
+        }
+        for _ in 0..self.core.ready.len() {
+            let Some(key) = self.core.ready.pop_front() else { return };
+            if let Some(connection) = self.core.connections.get_mut(key) {
+                connection.queued = false;
+                if self.serve_readable(key) == super::receive::Reading::More {
+                    self.core.make_ready(key);
+                }
+            }
+        }
+    }
+
+    fn look(&mut self) {
+        let connections = self.core.connections.len();
+        self.decide(Input::Look { connections });
+        self.decide(Input::Served { messages: self.core.served });
+    }
+
+    fn publish(&mut self) {
+        let core = &self.core;
+        if core.life.serving() {
+            let open = u64::try_from(core.connections.len()).unwrap_or(0);
+            core.row.set(Cell::Connections, open);
+            core.row.set(Cell::HttpOpen, core.http_open);
+            core.row.set(Cell::Sessions, core.sessions_open);
+            let spilled = u64::try_from(core.post.spilled_bytes()).unwrap_or(0);
+            core.row.set(Cell::SpilledBytes, spilled);
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Connections that still speak HTTP: requests, answers, and the upgrade that makes a WebSocket.
+//!
+//! Knows when a request is whole, who answers it and how long that may take; what a path means is the
+//! application's. One request at a time is answered on a connection; what was pipelined waits.
+
+use super::Worker;
+use super::connection::{Answer, OpenStage, Pending, PendingUpgrade, Stage};
+use super::receive::Reading;
+use crate::app::{App, Handshake, Reply, Response, UpgradeRequest};
+use crate::http::{
+    HttpLimits, Refusal, Request, check_upgrade, encode_refusal, encode_response, encode_switching,
+    parse_request, wants_upgrade,
+};
+use crate::ids::RequestId;
+use crate::ledger::DescriptorKind;
+use crate::outbox::Verdict;
+use crate::scoreboard::Cell;
+use crate::sessions::{Phase, Service};
+use std::mem;
+
+/// Most bytes of one HTTP read; a head is at most 8 KiB.
+const READ_BYTES: usize = 16 << 10;
+
+impl<A: App> Worker<'_, A> {
+    fn http_limits(&self) -> HttpLimits {
+        HttpLimits { max_body_bytes: self.core.config.http_max_body_bytes, ..HttpLimits::default() }
+    }
+
+    pub(super) fn read_http(&mut self, key: usize, buffer: &mut [u8]) -> Reading {
+        let limits = self.http_limits();
+        self.core.touch(key);
+        let Some(http) = self.core.connections[key].http_mut() else { return Reading::Drained };
+        if http.ending {
+            // Only so that what was sent is not lost in a reset.
+            return self.read_into(key, buffer).0;
+        }
+        if http.input.len() > limits.max_head_bytes + limits.max_body_bytes {
+            // A client that pipelines without end waits until its first request is answered.
+            return Reading::More;
+        }
+        let (reading, length) = self.read_into(key, &mut buffer[..READ_BYTES]);
+        if let Some(http) = self.core.connections[key].http_mut() {
+            http.input.extend_from_slice(&buffer[..length]);
+            self.take_requests(key);
+        }
+        reading
+    }
+
+    /// Serves the requests that are whole, up to one that waits for its answer.
+    fn take_requests(&mut self, key: usize) {
+        let limits = self.http_limits();
+        while let Some(http) = self.core.connections.get_mut(key).and_then(|c| c.http_mut()) {
+            if http.ending || http.pending.is_some() {
+                return;
+            }
+            match parse_request(&http.input, &limits) {
+                Ok(None) => return,
+                Ok(Some((request, used))) => {
+                    http.input.drain(..used);
+                    self.core.row.add(Cell::Requests, 1);
+                    self.serve_request(key, request);
+                }
+                Err(refusal) => return self.refuse_request(key, &refusal, false),
+            }
+        }
+        self.take_first_frames(key);
+    }
+
+    /// The request was an upgrade: what came behind it are frames already.
+    fn take_first_frames(&mut self, key: usize) {
+        let Some(connection) = self.core.connections.get_mut(key) else { return };
+        let mut early = mem::take(&mut connection.early);
+        if !early.is_empty() {
+            self.take_bytes(key, &mut early);
+        }
+    }
+
+    fn serve_request(&mut self, key: usize, request: Request) {
+        let id = RequestId(u64::from(self.core.slot.0) << 48 | self.core.row.next_serial());
+        if wants_upgrade(&request) {
+            return self.serve_upgrade(key, id, request);
+        }
+        self.note_pending(key, Pending { id, request: request.clone(), upgrade: None });
+        match self.hook(|app, context| app.request(context, id, &request)) {
+            Some(Reply::Now(response)) => self.answer(id, Answer::Response(response)),
+            Some(Reply::Later) => {}
+            None => self.answer(id, Answer::Response(Response::text(500, "internal error\n"))),
+        }
+    }
+
+    fn serve_upgrade(&mut self, key: usize, id: RequestId, request: Request) {
+        let upgrade = match check_upgrade(&request) {
+            Ok(upgrade) => PendingUpgrade::from(upgrade),
+            Err(refusal) => return self.refuse_request(key, &refusal, request.method == "HEAD"),
+        };
+        let headers = &request.headers;
+        if !self.origins.allows(headers.first("origin"), headers.first("host")) {
+            let refusal = Refusal::new(403, "this origin is not in websocket.allowed_origins");
+            return self.refuse_request(key, &refusal, false);
+        }
+        let peer = self.core.connections[key].peer;
+        let subprotocols = upgrade.subprotocols.clone();
+        self.note_pending(key, Pending { id, request: request.clone(), upgrade: Some(upgrade) });
+        let seen = UpgradeRequest { http: &request, peer, subprotocols: &subprotocols };
+        match self.hook(|app, context| app.handshake(context, id, &seen)) {
+            Some(Handshake::Later) => {}
+            Some(answer) => self.answer(id, Answer::Handshake(answer)),
+            None => self.answer(id, Answer::Response(Response::text(500, "internal error\n"))),
+        }
+    }
+
+    fn note_pending(&mut self, key: usize, pending: Pending) {
+        let until = self.core.now + self.core.config.handshake_timeout_ms;
+        self.core.pending.insert(pending.id, key);
+        if let Some(http) = self.core.connections[key].http_mut() {
+            http.deadline = until;
+            http.pending = Some(pending);
+        }
+    }
+
+    /// Answers that hooks gave by their context, in the order given.
+    pub(super) fn give_answers(&mut self) {
+        while let Some((id, answer)) = self.core.answers.pop_front() {
+            let key = self.core.pending.get(&id).copied();
+            self.answer(id, answer);
+            if let Some(key) = key {
+                // What was pipelined behind it has waited.
+                self.take_requests(key);
+            }
+        }
+    }
+
+    fn answer(&mut self, id: RequestId, answer: Answer) {
+        let Some(key) = self.core.pending.remove(&id) else { return };
+        self.core.touch(key);
+        let Some(http) = self.core.connections.get_mut(key).and_then(|c| c.http_mut()) else {
+            return;
+        };
+        let Some(pending) = http.pending.take() else { return };
+        match (answer, &pending.upgrade) {
+            (Answer::Handshake(Handshake::Later), _) => {
+                http.pending = Some(pending);
+                self.core.pending.insert(id, key);
+            }
+            (Answer::Handshake(Handshake::Accept { subprotocol, headers }), Some(upgrade)) => {
+                let upgrade = upgrade.clone();
+                self.open(key, &pending.request, &upgrade, subprotocol.as_deref(), &headers);
+            }
+            (Answer::Handshake(Handshake::Accept { .. }), None) => {
+                self.respond(key, &pending.request, &Response::text(500, "not an upgrade\n"));
+            }
+            (Answer::Handshake(Handshake::Refuse(response)) | Answer::Response(response), _) => {
+                self.respond(key, &pending.request, &response);
+            }
+        }
+    }
+
+    /// Sends a response; the connection stays open for the next request where both sides may.
+    fn respond(&mut self, key: usize, request: &Request, response: &Response) {
+        let until = self.core.now + self.core.config.handshake_timeout_ms;
+        let keep = request.keep_alive && self.core.life.accepting();
+        let head_only = request.method == "HEAD";
+        let connection = &mut self.core.connections[key];
+        let queued = connection.outbox.push_with(|tail| {
+            encode_response(tail, response.status, &response.headers, &response.body, keep, head_only);
+        });
+        if let Some(http) = connection.http_mut() {
+            http.deadline = until;
+            http.ending = !keep || queued == Verdict::Overflow;
+        }
+    }
+
+    pub(super) fn refuse_request(&mut self, key: usize, refusal: &Refusal, head_only: bool) {
+        let connection = &mut self.core.connections[key];
+        // It is the last thing said on this connection: where it does not fit, the close says it.
+        let _ = connection.outbox.push_with(|tail| encode_refusal(tail, refusal, false, head_only));
+        if let Some(http) = connection.http_mut() {
+            http.ending = true;
+        }
+    }
+
+    /// Makes a WebSocket of the connection: a row, the 101, the `open` hook.
+    fn open(
+        &mut self,
+        key: usize,
+        request: &Request,
+        upgrade: &PendingUpgrade,
+        subprotocol: Option<&str>,
+        headers: &[(String, String)],
+    ) {
+        let core = &mut self.core;
+        let (descriptor, peer) = (core.connections[key].descriptor, core.connections[key].peer);
+        let Some(conn) = core.shared.sessions.claim(core.slot, descriptor, peer) else {
+            core.row.add(Cell::TableFull, 1);
+            let refusal = Refusal::new(503, "the session table is full").with("Retry-After", "1");
+            return self.refuse_request(key, &refusal, false);
+        };
+        core.shared.ledger.note(descriptor, DescriptorKind::Session, core.holder);
+        if let Some(chosen) = subprotocol
+            && core.shared.sessions.set_subprotocol(conn, chosen).is_err()
+        {
+            core.shared.sessions.free(conn);
+            core.shared.ledger.note(descriptor, DescriptorKind::Handshaking, core.holder);
+            let refusal = Refusal::new(500, "the subprotocol's name is too long");
+            return self.refuse_request(key, &refusal, false);
+        }
+        let connection = &mut core.connections[key];
+        let stage = mem::replace(&mut connection.stage, Stage::Open(OpenStage::new(conn)));
+        if let Stage::Http(http) = stage {
+            connection.early = http.input;
+        }
+        // A fresh outbox holds an answer: HTTP connections have nothing else queued.
+        let _ = connection
+            .outbox
+            .push_with(|tail| encode_switching(tail, &upgrade.key, subprotocol, headers));
+        core.bind_row(conn, key);
+        core.http_open = core.http_open.saturating_sub(1);
+        core.sessions_open += 1;
+        core.row.set(Cell::Sessions, core.sessions_open);
+        core.shared.sessions.set_state(conn, Phase::Open, Service::Handling);
+        core.shared.scoreboard.note_peak(core.shared.scoreboard.worker_sum(Cell::Sessions));
+        if let Some(open) = core.connections[key].open_mut() {
+            open.announced = true;
+        }
+        let seen = UpgradeRequest { http: request, peer, subprotocols: &upgrade.subprotocols };
+        if self.hook(|app, context| app.open(context, conn, &seen)).is_none() {
+            self.close_after_panic(key);
+        }
+    }
+
+    /// The time for a request or its answer is up.
+    pub(super) fn http_too_late(&mut self, key: usize) {
+        let Some(http) = self.core.connections[key].http_mut() else { return };
+        let (waiting, begun) = (http.pending.take(), !http.input.is_empty());
+        if http.ending {
+            // It did not take its answer.
+            return self.core.transport_lost(key);
+        }
+        http.ending = true;
+        self.core.touch(key);
+        if let Some(pending) = waiting {
+            self.core.pending.remove(&pending.id);
+            self.core.row.add(Cell::HttpTimeouts, 1);
+            let refusal = Refusal::new(503, "no answer in time").with("Retry-After", "1");
+            self.refuse_request(key, &refusal, false);
+        } else if begun {
+            self.core.row.add(Cell::HttpTimeouts, 1);
+            self.refuse_request(key, &Refusal::new(408, "the request did not come in time"), false);
+        }
+    }
+}

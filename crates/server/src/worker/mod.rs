@@ -1,0 +1,228 @@
+//! A worker: serves the connections of one slot, in a process that shares the master's descriptor
+//! table.
+//!
+//! Knows the hooks of the application and when each is due. It is a cache: what must outlive it lies in
+//! shared memory, in the slot's mailbox and listeners, or, at rest, in a memfd.
+
+mod accept;
+mod connection;
+mod core;
+mod deliver;
+mod effects;
+mod event_loop;
+mod handover;
+mod http_exchange;
+mod receive;
+mod settle;
+mod state;
+mod sweep;
+
+use self::core::Core;
+use self::state::{Action, Input, Leaving};
+use crate::app::{App, Closed, ClosedBy, StopReason};
+use crate::config::Config;
+use crate::context::Context;
+use crate::http::OriginPolicy;
+use crate::ids::{Generation, SlotId};
+use crate::ipc::pipe::{Control, WireAdoption, cut_sentence};
+use crate::ledger::{DescriptorKind, Holder};
+use crate::shared::Shared;
+use crate::sys::signals;
+use crate::wiring::Wiring;
+use std::io;
+use std::os::fd::RawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use tracing::{error, info};
+
+/// What a worker is born with.
+pub(crate) struct Birth {
+    pub(crate) slot: SlotId,
+    pub(crate) generation: Generation,
+    pub(crate) pipe: RawFd,
+    pub(crate) shared: Shared,
+    pub(crate) config: Rc<Config>,
+    pub(crate) wiring: Wiring,
+}
+
+/// A worker with its application.
+pub(crate) struct Worker<'a, A: App> {
+    app: &'a mut A,
+    core: Core,
+    origins: OriginPolicy,
+}
+
+/// The whole life of a worker process; gives its exit code.
+pub(crate) fn run<A: App>(app: &mut A, birth: Birth) -> i32 {
+    match live(app, birth) {
+        Ok(()) => 0,
+        Err(error) => {
+            error!(%error, "the worker cannot go on");
+            1
+        }
+    }
+}
+
+fn live<A: App>(app: &mut A, birth: Birth) -> io::Result<()> {
+    let holder = Holder { slot: birth.slot.0, generation: birth.generation };
+    let (signals, signals_in) = signals::own_pipe()?;
+    for end in [birth.pipe, signals, signals_in] {
+        birth.shared.ledger.note(end, DescriptorKind::Private, holder);
+    }
+    crate::sys::fork::unblock_signals()?;
+    let origins = origins(&birth.config.allowed_origins);
+    let Birth { slot, generation, pipe, shared, config, wiring } = birth;
+    let mut core = Core::new(slot, generation, shared, config, wiring, pipe, signals)?;
+    core.watch_control()?;
+    let mut worker = Worker { app, core, origins };
+    if !worker.start() {
+        return Ok(());
+    }
+    let leaving = worker.run()?;
+    if leaving == Leaving::Replaced {
+        worker.hook(|app, context| app.worker_stop(context, StopReason::Replaced));
+    }
+    worker.core.post.flush();
+    Ok(())
+}
+
+impl<A: App> Worker<'_, A> {
+    fn start(&mut self) -> bool {
+        let started = self.hook(|app, context| app.worker_start(context));
+        let sentence = match started {
+            Some(Ok(())) => {
+                // A master that does not read its pipe is gone, and so will this process be.
+                let _ = self.core.pipe.send(&Control::Prepared);
+                return true;
+            }
+            Some(Err(sentence)) => sentence,
+            None => "worker_start panicked".to_owned(),
+        };
+        error!(%sentence, "worker_start failed");
+        let _ = self.core.pipe.send(&Control::PrepareFailed { sentence: cut_sentence(&sentence) });
+        false
+    }
+
+    /// Calls a hook. A panic in it is counted and logged; the worker lives.
+    fn hook<R>(&mut self, call: impl FnOnce(&mut A, &mut Context<'_, A>) -> R) -> Option<R> {
+        let Self { app, core, .. } = self;
+        let app: &mut A = app;
+        // The application may be left in the middle of something; it is told so in its documentation,
+        // and the alternative is to lose every connection of the worker.
+        let called = catch_unwind(AssertUnwindSafe(|| call(app, &mut Context::new(core))));
+        if called.is_err() {
+            self.core.row.add(crate::scoreboard::Cell::HookPanics, 1);
+            error!("a hook panicked");
+        }
+        called.ok()
+    }
+
+    fn obey_pipe(&mut self) {
+        while let Some(message) = self.core.pipe.receive() {
+            match message {
+                Control::Commit { rest, why, empty } => {
+                    if self.decide(Input::Commit) == Some(Action::Serve) {
+                        self.serve(rest, why, empty);
+                    }
+                }
+                Control::Rest => {
+                    // What this turn has begun is finished first.
+                    self.settle();
+                    if self.decide(Input::Rest) == Some(Action::LayDown) {
+                        self.rest();
+                    }
+                }
+                Control::Resume => {
+                    if self.decide(Input::Resume) == Some(Action::TakeUp) {
+                        self.take_up();
+                    }
+                }
+                Control::Stop { timeout_ms } => {
+                    if self.decide(Input::Stop { timeout_ms }) == Some(Action::SayGoodbye) {
+                        self.say_goodbye();
+                    }
+                }
+                Control::Leave => drop(self.decide(Input::Leave)),
+                other => error!(?other, "not for a worker"),
+            }
+        }
+    }
+
+    fn decide(&mut self, input: Input) -> Option<Action> {
+        let action = self.core.life.input(self.core.now, input);
+        if action == Some(Action::AskForSuccessor) {
+            let _ = self.core.pipe.send(&Control::Recycle);
+        }
+        action
+    }
+
+    fn serve(&mut self, rest: Option<RawFd>, why: WireAdoption, empty: bool) {
+        if let Err(error) = self.core.watch_service() {
+            error!(%error, "the mailbox or a listener cannot be watched");
+        }
+        let adopted = self.adopt(rest, why.into(), empty);
+        let _ = self
+            .core
+            .pipe
+            .send(&Control::Ready { adopted: adopted.adopted, lost: adopted.lost });
+        info!(adopted = adopted.adopted, lost = adopted.lost, "serving");
+    }
+
+    fn rest(&mut self) {
+        let laid = self.core.renew_poll().and_then(|()| self.core.lay_down());
+        match laid {
+            Ok(rest) => {
+                let connections = u32::try_from(self.core.connections.len()).unwrap_or(u32::MAX);
+                let _ = self.core.pipe.send(&Control::Rested { rest, connections });
+            }
+            Err(error) => {
+                // Not said to be at rest: the master's patience ends and it sends `Resume`.
+                error!(%error, "what is left cannot be laid down");
+            }
+        }
+    }
+
+    fn take_up(&mut self) {
+        let watched = self.core.watch_service();
+        let keys: Vec<usize> = self.core.connections.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            if self.core.watch(key).is_err() {
+                self.core.transport_lost(key);
+            }
+            // Ready or not is told anew by the registration; what was queued meanwhile is not.
+            self.core.make_ready(key);
+        }
+        match watched {
+            Ok(()) => info!("serving again: the successor failed"),
+            Err(error) => error!(%error, "the mailbox or a listener cannot be watched"),
+        }
+    }
+
+    fn say_goodbye(&mut self) {
+        self.core.unwatch_listeners();
+        self.hook(|app, context| app.worker_stop(context, StopReason::Shutdown));
+        let keys: Vec<usize> = self.core.connections.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            let reason = "the server stops".to_owned();
+            let idle = match self.core.connections[key].http_mut() {
+                Some(http) => http.pending.is_none(),
+                None => false,
+            };
+            if idle {
+                self.core.touch(key);
+                if let Some(http) = self.core.connections[key].http_mut() {
+                    http.ending = true;
+                }
+            }
+            self.core.begin_close(key, Closed { code: 1001, reason, by: ClosedBy::Server });
+        }
+    }
+}
+
+fn origins(allowed: &[String]) -> OriginPolicy {
+    match allowed {
+        [] => OriginPolicy::SameHostOrNone { allow_loopback: true },
+        [any] if any == "*" => OriginPolicy::Any,
+        list => OriginPolicy::List(list.to_vec()),
+    }
+}

@@ -1,0 +1,276 @@
+//! Reading: bytes of the kernel to messages of the application.
+//!
+//! Knows where half-received bytes lie between turns; the rules of the protocol are
+//! [`crate::websocket`]'s. One buffer serves all connections of the worker.
+
+use super::Worker;
+use super::connection::Stage;
+use crate::app::{App, Closed, ClosedBy, Message};
+use crate::ids::ConnId;
+use crate::scoreboard::Cell;
+use crate::sys::socket;
+use crate::websocket::{Event, FrameKind, Opcode, Violation};
+use dunlin_table::PoolError;
+use std::io;
+use std::mem;
+use tracing::{debug, info};
+
+/// Most bytes read at once from a connection that is between messages: enough to batch, little enough
+/// that a busy connection gives way to others soon.
+const READ_SMALL_BYTES: usize = 32 << 10;
+
+/// Whether a connection may have more to read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reading {
+    /// There may be more; it is served again in the next turn.
+    More,
+    /// Nothing more for now.
+    Drained,
+}
+
+impl<A: App> Worker<'_, A> {
+    /// Reads from a connection once, and serves what came.
+    pub(super) fn serve_readable(&mut self, key: usize) -> Reading {
+        let mut buffer = mem::take(&mut self.core.read_buffer);
+        let reading = match self.core.connections.get(key).map(|connection| &connection.stage) {
+            Some(Stage::Open(_)) => self.read_open(key, &mut buffer),
+            Some(Stage::Http(_)) => self.read_http(key, &mut buffer),
+            None => Reading::Drained,
+        };
+        self.core.read_buffer = buffer;
+        if let Some(connection) = self.core.connections.get_mut(key) {
+            connection.readable = reading == Reading::More;
+        }
+        reading
+    }
+
+    fn read_open(&mut self, key: usize, buffer: &mut [u8]) -> Reading {
+        self.core.touch(key);
+        let held = self.take_cut(key, buffer);
+        let room = match self.core.connections[key].open() {
+            Some(open) if !open.progress.is_idle() => buffer.len(),
+            _ => READ_SMALL_BYTES.min(buffer.len()),
+        };
+        let (reading, length) = self.read_into(key, &mut buffer[held..room]);
+        if length > 0 || held > 0 {
+            self.take_bytes(key, &mut buffer[..held + length]);
+        }
+        reading
+    }
+
+    /// One read. The transport's end is noted; gives whether there may be more, and how much came.
+    pub(super) fn read_into(&mut self, key: usize, room: &mut [u8]) -> (Reading, usize) {
+        let now = self.core.now;
+        let connection = &mut self.core.connections[key];
+        match socket::read(connection.descriptor, room) {
+            Ok(0) => {
+                self.core.transport_lost(key);
+                (Reading::Drained, 0)
+            }
+            Ok(length) => {
+                connection.last_read = now;
+                // A short read has emptied the socket, but for the end of the stream behind it.
+                let more = length == room.len() || connection.peer_ended;
+                self.core.row.add(Cell::BytesIn, u64::try_from(length).unwrap_or(0));
+                (if more { Reading::More } else { Reading::Drained }, length)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => (Reading::Drained, 0),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => (Reading::More, 0),
+            Err(error) => {
+                debug!(%error, peer = %connection.peer, "a connection broke");
+                self.core.transport_lost(key);
+                (Reading::Drained, 0)
+            }
+        }
+    }
+
+    /// Serves bytes of a WebSocket; what is not a whole frame yet goes to the pool.
+    pub(super) fn take_bytes(&mut self, key: usize, bytes: &mut [u8]) {
+        let Some(open) = self.core.connections[key].open_mut() else { return };
+        if open.closing.as_ref().is_some_and(|closing| closing.deaf) {
+            return;
+        }
+        let conn = open.conn;
+        open.pinged = false;
+        match self.take_events(key, conn, bytes) {
+            Ok(taken) => {
+                self.note_life(key, conn);
+                self.save_rest(key, conn, &bytes[taken..]);
+            }
+            Err(violation) => self.refuse(key, violation),
+        }
+    }
+
+    fn take_events(
+        &mut self,
+        key: usize,
+        conn: ConnId,
+        bytes: &mut [u8],
+    ) -> Result<usize, Violation> {
+        let limits = self.core.limits;
+        let mut at = 0;
+        loop {
+            let Some(open) = self.core.connections.get_mut(key).and_then(|c| c.open_mut()) else {
+                return Ok(bytes.len());
+            };
+            let closing = open.closing.is_some();
+            let (used, event) = open.progress.next(&mut bytes[at..], &limits)?;
+            at += used;
+            match event {
+                Event::Incomplete => return Ok(at),
+                Event::Close { code, reason } => {
+                    self.peer_closes(key, code, reason);
+                    return Ok(bytes.len());
+                }
+                // Our close frame is out: the peer may still be sending, nobody listens.
+                _ if closing => {}
+                Event::Ping(payload) => self.core.queue_control(key, FrameKind::Pong, payload),
+                Event::Pong(_) => {}
+                Event::Data { opcode, start: true, finish: true, payload, .. } => {
+                    self.deliver_message(key, conn, opcode, payload);
+                }
+                Event::Data { opcode, finish, payload, .. } => {
+                    self.take_piece(key, conn, opcode, finish, payload);
+                }
+            }
+        }
+    }
+
+    /// A piece of a message: kept in the pool until the last one comes.
+    fn take_piece(
+        &mut self,
+        key: usize,
+        conn: ConnId,
+        opcode: Opcode,
+        finish: bool,
+        payload: &[u8],
+    ) {
+        let core = &mut self.core;
+        let chain = core.shared.sessions.message_chain(conn.row());
+        if !finish {
+            let limit = usize::try_from(core.limits.max_message_bytes).unwrap_or(usize::MAX);
+            if let Err(error) = core.shared.pool.append(chain, conn.row(), payload, limit) {
+                self.pool_refuses(key, error);
+            }
+            return;
+        }
+        let mut message = mem::take(&mut core.message_buffer);
+        message.clear();
+        core.shared.pool.read_into(chain, &mut message);
+        core.shared.pool.free(core.shared.sessions.message_chain(conn.row()));
+        message.extend_from_slice(payload);
+        self.deliver_message(key, conn, opcode, &message);
+        self.core.message_buffer = message;
+    }
+
+    fn pool_refuses(&mut self, key: usize, error: PoolError) {
+        let (code, reason) = match error {
+            PoolError::ChainFull { .. } => (1009, "the message is too large"),
+            PoolError::PoolFull { .. } => (1013, "too many unfinished messages: try again later"),
+        };
+        self.core.row.add(Cell::PoolFull, u64::from(code == 1013));
+        let closed = Closed { code, reason: reason.into(), by: ClosedBy::Server };
+        self.core.begin_close(key, closed);
+    }
+
+    fn deliver_message(&mut self, key: usize, conn: ConnId, opcode: Opcode, payload: &[u8]) {
+        self.core.row.add(Cell::MessagesIn, 1);
+        self.core.served += 1;
+        let message = match opcode {
+            Opcode::Binary => Message::Binary(payload),
+            Opcode::Text => match simdutf8::basic::from_utf8(payload) {
+                Ok(text) => Message::Text(text),
+                // The receiver has checked every piece; this would be its bug, and costs one client.
+                Err(_) => return self.core.transport_lost(key),
+            },
+        };
+        if self.hook(|app, context| app.message(context, conn, message)).is_none() {
+            self.close_after_panic(key);
+        }
+    }
+
+    /// A hook of this connection panicked.
+    pub(super) fn close_after_panic(&mut self, key: usize) {
+        let reason = "internal error".into();
+        self.core.begin_close(key, Closed { code: 1011, reason, by: ClosedBy::Server });
+    }
+
+    /// The peer's close frame: answered with the same code, or it answers ours.
+    fn peer_closes(&mut self, key: usize, code: Option<u16>, reason: &str) {
+        let closed = Closed {
+            code: code.unwrap_or(1005),
+            reason: reason.to_owned(),
+            by: ClosedBy::Client,
+        };
+        if let Some(closing) =
+            self.core.connections[key].open_mut().and_then(|open| open.closing.as_mut())
+        {
+            closing.answered = true;
+            return;
+        }
+        self.core.begin_close(key, closed);
+    }
+
+    fn refuse(&mut self, key: usize, violation: Violation) {
+        self.core.row.add(Cell::Violations, 1);
+        let peer = self.core.connections[key].peer;
+        if self.core.violations.admit(self.core.now).is_some() {
+            info!(%peer, %violation, "a client breaks the protocol");
+        }
+        let already = self.core.connections[key]
+            .open_mut()
+            .and_then(|open| open.closing.as_mut())
+            .map(|closing| closing.answered = true);
+        if already.is_none() {
+            let closed = Closed {
+                code: violation.code.0,
+                reason: violation.reason.to_owned(),
+                by: ClosedBy::Server,
+            };
+            self.core.begin_close(key, closed);
+            if let Some(closing) =
+                self.core.connections[key].open_mut().and_then(|open| open.closing.as_mut())
+            {
+                closing.deaf = true;
+            }
+        }
+    }
+
+    /// Every frame counts as life: two stores, no call to the kernel.
+    fn note_life(&mut self, key: usize, conn: ConnId) {
+        if let Some(open) = self.core.connections[key].open() {
+            self.core.shared.sessions.touch(conn, self.core.now, open.heartbeat_ms);
+        }
+    }
+
+    /// Takes the bytes of a cut header or control frame back in front of the buffer.
+    fn take_cut(&mut self, key: usize, buffer: &mut [u8]) -> usize {
+        let core = &mut self.core;
+        let Some(open) = core.connections[key].open_mut() else { return 0 };
+        if !mem::take(&mut open.has_cut) {
+            return 0;
+        }
+        let mut cut = Vec::new();
+        core.shared.pool.read_into(core.shared.sessions.cut_chain(open.conn.row()), &mut cut);
+        core.shared.pool.free(core.shared.sessions.cut_chain(open.conn.row()));
+        let length = cut.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&cut[..length]);
+        length
+    }
+
+    /// Puts what is half received where a successor finds it: the progress into the row, the bytes of
+    /// a cut header or control frame into the pool.
+    fn save_rest(&mut self, key: usize, conn: ConnId, rest: &[u8]) {
+        let core = &mut self.core;
+        let Some(open) = core.connections.get_mut(key).and_then(|c| c.open_mut()) else { return };
+        core.shared.sessions.set_progress(conn, open.progress);
+        if rest.is_empty() || open.closing.is_some() {
+            return;
+        }
+        let chain = core.shared.sessions.cut_chain(conn.row());
+        match core.shared.pool.append(chain, conn.row(), rest, crate::websocket::CUT_MAX) {
+            Ok(()) => open.has_cut = true,
+            Err(error) => self.pool_refuses(key, error),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The end of a turn: mail out, output out, state words clean, what is over closed.
+//!
+//! Knows the order that makes a death harmless: mail leaves first, then output; a connection is called
+//! CLEAN only when both are with the kernel.
+
+use super::Worker;
+use super::connection::{Connection, Stage};
+use crate::app::{App, Closed, ClosedBy};
+use crate::outbox::Crossing;
+use crate::scoreboard::Cell;
+use crate::sessions::Service;
+use crate::sys::{descriptor, socket};
+use mio::unix::SourceFd;
+use std::io::{self, IoSlice};
+
+/// Slices of one write.
+const SLICES: usize = 16;
+
+impl<A: App> Worker<'_, A> {
+    /// Settles every connection touched in this turn, and those that this touches.
+    pub(super) fn settle(&mut self) {
+        loop {
+            self.core.post.flush();
+            let touched = std::mem::take(&mut self.core.touched);
+            if touched.is_empty() {
+                break;
+            }
+            for key in &touched {
+                if let Some(connection) = self.core.connections.get_mut(*key) {
+                    connection.touched = false;
+                    self.flush_output(*key);
+                }
+            }
+            for key in touched {
+                self.settle_one(key);
+            }
+        }
+    }
+
+    fn settle_one(&mut self, key: usize) {
+        let Some(connection) = self.core.connections.get_mut(key) else { return };
+        if connection.is_over() {
+            self.finish(key);
+            return;
+        }
+        let crossing = connection.outbox.crossing();
+        if connection.outbox.is_empty() && !connection.touched {
+            self.core.keep_warm(key);
+            self.core.mark(key, Service::Clean);
+        }
+        if let Some(crossing) = crossing
+            && let Some(conn) = self.core.connections[key].conn()
+        {
+            self.hook(|app, context| match crossing {
+                Crossing::Full => app.buffer_full(context, conn),
+                Crossing::Empty => app.buffer_empty(context, conn),
+            });
+        }
+    }
+
+    /// Sends what is queued, as far as the kernel takes it.
+    fn flush_output(&mut self, key: usize) {
+        let Some(connection) = self.core.connections.get(key) else { return };
+        if connection.outbox.is_empty() || !connection.writable {
+            return;
+        }
+        self.core.mark(key, Service::Writing);
+        let sent = match send_all(&mut self.core.connections[key]) {
+            Ok(sent) => sent,
+            Err(_) => {
+                self.core.transport_lost(key);
+                0
+            }
+        };
+        self.core.row.add(Cell::BytesOut, sent);
+        // Nothing of the next frame is out: with the worker's death it may be closed in order.
+        if sent == 0 {
+            self.core.mark(key, Service::Handling);
+        }
+    }
+
+    /// Ends a connection: `close` hook, row, descriptor, in the order that no death can confuse.
+    pub(super) fn finish(&mut self, key: usize) {
+        let Some(connection) = self.core.connections.get(key) else { return };
+        if let Stage::Open(open) = &connection.stage {
+            let (conn, announced) = (open.conn, open.announced);
+            let closed = open.closing.as_ref().map_or(
+                Closed { code: 1006, reason: String::new(), by: ClosedBy::Server },
+                |closing| closing.closed.clone(),
+            );
+            if announced {
+                self.hook(|app, context| app.close(context, conn, &closed));
+            }
+            let core = &mut self.core;
+            core.unbind_row(conn);
+            core.shared.pool.free(core.shared.sessions.message_chain(conn.row()));
+            core.shared.pool.free(core.shared.sessions.cut_chain(conn.row()));
+            // The row first: a row must never name a number that may be another's.
+            core.shared.sessions.free(conn);
+            core.sessions_open = core.sessions_open.saturating_sub(1);
+        } else {
+            self.core.http_open = self.core.http_open.saturating_sub(1);
+        }
+        self.drop_connection(key);
+    }
+
+    /// Takes a connection out of this worker and closes its descriptor.
+    fn drop_connection(&mut self, key: usize) {
+        let core = &mut self.core;
+        let connection = core.connections.remove(key);
+        if let Stage::Http(http) = &connection.stage
+            && let Some(pending) = &http.pending
+        {
+            core.pending.remove(&pending.id);
+        }
+        // Before the close: another process may hold a copy for a moment, and the epoll would go on
+        // telling of it.
+        let _ = core.poll.registry().deregister(&mut SourceFd(&connection.descriptor));
+        core.shared.ledger.clear(connection.descriptor);
+        descriptor::close(connection.descriptor);
+        core.row.add(Cell::Closed, 1);
+    }
+}
+
+/// Writes until the outbox is empty or the kernel takes no more. Gives the bytes sent.
+fn send_all(connection: &mut Connection) -> io::Result<u64> {
+    let mut sent = 0_u64;
+    while !connection.outbox.is_empty() {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let count = connection.outbox.slices(&mut slices);
+        let queued: usize = slices[..count].iter().map(|slice| slice.len()).sum();
+        match socket::write(connection.descriptor, &slices[..count]) {
+            Ok(written) => {
+                connection.outbox.advance(written);
+                sent += u64::try_from(written).unwrap_or(0);
+                if written < queued {
+                    connection.writable = false;
+                    break;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                connection.writable = false;
+                break;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sent)
+}

@@ -1,0 +1,194 @@
+//! Offsets and sizes of the areas of rows, and the header that says what memory was formatted for.
+//!
+//! Pure arithmetic but for the header's words; every sum is checked.
+//!
+//! Invariants: 1. Areas do not overlap and each starts on a cache line. 2. Memory without the magic
+//! number is formatted; memory with it is used only if version, schema, capacity and kind agree.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use crate::blocks::{Blocks, SPARE_BLOCKS};
+use crate::free_hints::FreeHints;
+use crate::schema::Schema;
+use crate::sync::AtomicU64;
+use crate::word::MAX_ITEMS;
+
+/// First word of formatted memory: "dunlin01".
+const MAGIC: u64 = u64::from_be_bytes(*b"dunlin01");
+/// Grows with every change of the layout.
+const LAYOUT_VERSION: u64 = 1;
+const LINE_WORDS: usize = 8;
+const HEADER_WORDS: usize = LINE_WORDS;
+
+/// Most rows of one table.
+pub const MAX_ROWS: u32 = MAX_ITEMS - SPARE_BLOCKS;
+
+/// Laying a structure over memory failed.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum LayoutError {
+    /// Nothing would fit.
+    #[error("a capacity of 0 {what} holds nothing")]
+    Empty {
+        /// Of what.
+        what: &'static str,
+    },
+    /// More than can be numbered.
+    #[error("{count} {what} are more than {most}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// Asked for.
+        count: u32,
+        /// The bound.
+        most: u32,
+    },
+    /// More than an address can name.
+    #[error("{count} {what} do not fit the address space")]
+    TooLarge {
+        /// Of what.
+        what: &'static str,
+        /// Asked for.
+        count: u32,
+    },
+    /// A block size of 0, not a multiple of 8, or beyond the bound.
+    #[error("blocks of {bytes} bytes cannot be: a multiple of 8 from 8 to {most} can")]
+    BlockBytes {
+        /// Asked for.
+        bytes: usize,
+        /// The bound.
+        most: usize,
+    },
+    /// The memory given is too small.
+    #[error("{given} words were given where {needed} are needed")]
+    TooFewWords {
+        /// Words given.
+        given: usize,
+        /// Words needed.
+        needed: usize,
+    },
+    /// The memory was formatted by something else or for something else.
+    #[error("the memory was formatted for another {what}: {found:#x} instead of {expected:#x}")]
+    FormattedFor {
+        /// What differs.
+        what: &'static str,
+        /// In the memory.
+        found: u64,
+        /// Asked for.
+        expected: u64,
+    },
+}
+
+/// Where the areas of rows lie: header, entries, hints, counters, blocks.
+#[derive(Clone, Debug)]
+pub(crate) struct RowsLayout {
+    header: [u64; 6],
+    entries: usize,
+    hints: usize,
+    counters: usize,
+    counter_stride: usize,
+    blocks: usize,
+    words: usize,
+}
+
+impl RowsLayout {
+    pub(crate) fn new(schema: &Schema, capacity: u32, keyed: bool) -> Result<Self, LayoutError> {
+        let what = "rows";
+        if capacity == 0 {
+            return Err(LayoutError::Empty { what });
+        }
+        if capacity > MAX_ROWS {
+            return Err(LayoutError::TooMany { what, count: capacity, most: MAX_ROWS });
+        }
+        let too_large = LayoutError::TooLarge { what, count: capacity };
+        let count = Blocks::count_for(capacity);
+        Self::lay(schema, capacity, keyed, count).ok_or(too_large)
+    }
+
+    fn lay(schema: &Schema, capacity: u32, keyed: bool, blocks: u32) -> Option<Self> {
+        let line = |words: usize| words.checked_next_multiple_of(LINE_WORDS);
+        let entries = HEADER_WORDS;
+        let hints = entries.checked_add(line((capacity as usize).checked_mul(2)?)?)?;
+        let counters = hints.checked_add(FreeHints::words_needed(capacity))?;
+        let counter_stride = line(capacity as usize)?;
+        let counter_words = counter_stride.checked_mul(schema.counter_count())?;
+        let blocks_at = counters.checked_add(counter_words)?;
+        let block_words = Blocks::words_needed(blocks, schema.row_words())?;
+        let words = blocks_at.checked_add(block_words)?;
+        let kind = u64::from(keyed);
+        let header = [
+            MAGIC,
+            LAYOUT_VERSION,
+            schema.hash(),
+            u64::from(capacity),
+            kind,
+            u64::from(SPARE_BLOCKS),
+        ];
+        Some(Self { header, entries, hints, counters, counter_stride, blocks: blocks_at, words })
+    }
+
+    pub(crate) fn words(&self) -> usize {
+        self.words
+    }
+
+    pub(crate) fn entries(&self) -> Range<usize> {
+        self.entries..self.hints
+    }
+
+    pub(crate) fn hints(&self) -> Range<usize> {
+        self.hints..self.counters
+    }
+
+    pub(crate) fn counters(&self) -> Range<usize> {
+        self.counters..self.blocks
+    }
+
+    pub(crate) fn counter_stride(&self) -> usize {
+        self.counter_stride
+    }
+
+    pub(crate) fn blocks(&self) -> Range<usize> {
+        self.blocks..self.words
+    }
+
+    /// Whether `words` are formatted for this layout already.
+    pub(crate) fn check(&self, words: &[AtomicU64]) -> Result<bool, LayoutError> {
+        let names =
+            ["kind of memory", "layout version", "schema", "capacity", "use", "spare blocks"];
+        check_header(&self.header, &names, words, self.words)
+    }
+
+    /// Marks formatted words as such; the last step of formatting.
+    pub(crate) fn stamp(&self, words: &[AtomicU64]) {
+        stamp_header(&self.header, words);
+    }
+}
+
+/// Compares a header. `Ok(false)`: the memory was never formatted.
+pub(crate) fn check_header(
+    header: &[u64],
+    names: &[&'static str],
+    words: &[AtomicU64],
+    needed: usize,
+) -> Result<bool, LayoutError> {
+    if words.len() < needed {
+        return Err(LayoutError::TooFewWords { given: words.len(), needed });
+    }
+    if words[0].load(Acquire) == 0 {
+        return Ok(false);
+    }
+    for ((expected, what), word) in header.iter().zip(names).zip(words) {
+        let found = word.load(Relaxed);
+        if found != *expected {
+            return Err(LayoutError::FormattedFor { what, found, expected: *expected });
+        }
+    }
+    Ok(true)
+}
+
+/// Writes a header, the magic number last.
+pub(crate) fn stamp_header(header: &[u64], words: &[AtomicU64]) {
+    for (word, value) in words.iter().zip(header).rev() {
+        word.store(*value, Release);
+    }
+}

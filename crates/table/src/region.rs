@@ -1,0 +1,287 @@
+//! One shared segment, mapped for the life of the process, and the plan of the areas in it.
+//!
+//! Knows nothing of rows or tables: it hands out atomic words. The only file of the crate with
+//! unsafe code.
+//!
+//! Invariants: 1. The mapping is never undone, so a `&'static` to it is honest. 2. The mapped bytes
+//! are only ever touched as `AtomicU64`, by every process. 3. The segment has no name after `create`
+//! returns: whatever dies, nothing stays behind. 4. Its pages are reserved before anybody touches
+//! them: a full `/dev/shm` is an error at creation and not SIGBUS later.
+#![expect(unsafe_code, reason = "the room where the mapping becomes a slice of atomic words")]
+
+use std::collections::hash_map::RandomState;
+use std::fs::{File, OpenOptions};
+use std::hash::{BuildHasher, Hasher};
+use std::io;
+use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
+
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, shm_unlink};
+use shared_memory::ShmemConf;
+
+use crate::sync::AtomicU64;
+
+const WORD_BYTES: usize = size_of::<u64>();
+/// Areas start on a cache line, so that two of them never share one.
+const LINE_WORDS: usize = 8;
+
+/// A shared segment of 64-bit words. Exists only as `&'static Region`.
+#[derive(Debug)]
+pub struct Region {
+    words: &'static [AtomicU64],
+    /// A second descriptor of the segment: a mapping cannot be opened again once it has no name, and
+    /// an exec needs something to map.
+    descriptor: OwnedFd,
+}
+
+/// Making or mapping a segment failed.
+#[derive(Debug, thiserror::Error)]
+pub enum RegionError {
+    /// Nothing was asked for, or more than an address can name.
+    #[error("a region of {words} words cannot be made")]
+    Size {
+        /// Words asked for.
+        words: usize,
+    },
+    /// The segment could not be created.
+    #[error("creating a shared segment of {bytes} bytes failed")]
+    Create {
+        /// Bytes asked for.
+        bytes: usize,
+        /// What the system said.
+        source: shared_memory::ShmemError,
+    },
+    /// The second descriptor could not be opened.
+    #[error("opening a second descriptor of the shared segment failed")]
+    Descriptor(#[source] io::Error),
+    /// The name could not be removed.
+    #[error("unlinking the shared segment failed")]
+    Unlink(#[source] nix::Error),
+    /// The pages could not be reserved; most often `/dev/shm` is too small.
+    #[error("/dev/shm has no room for {bytes} bytes (in a container: give it a larger --shm-size)")]
+    Reserve {
+        /// Bytes asked for.
+        bytes: usize,
+        /// What the system said.
+        source: nix::Error,
+    },
+    /// An inherited descriptor could not be mapped.
+    #[error("mapping {bytes} bytes of an inherited segment failed")]
+    Map {
+        /// Bytes asked for.
+        bytes: usize,
+        /// What the system said.
+        source: nix::Error,
+    },
+}
+
+impl Region {
+    /// Creates a segment of `words` zeroed words and maps it for ever.
+    ///
+    /// Call it before the first fork; children inherit the mapping at the same address. Descriptors
+    /// 0, 1 and 2 must be open (`shared_memory` takes descriptor 0 for "none").
+    ///
+    /// # Errors
+    /// A size of 0 or beyond the address space, no room in `/dev/shm` (the message says how much was
+    /// asked for), or a system call that failed. Nothing stays behind.
+    pub fn create(words: usize) -> Result<&'static Self, RegionError> {
+        let bytes = byte_size(words)?;
+        let size = i64::try_from(bytes).map_err(|_| RegionError::Size { words })?;
+        let mut segment = ShmemConf::new()
+            .os_id(unused_name())
+            .size(bytes)
+            .create()
+            .map_err(|source| RegionError::Create { bytes, source })?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(format!("/dev/shm{}", segment.get_os_id()))
+            .map_err(RegionError::Descriptor)?;
+        shm_unlink(segment.get_os_id()).map_err(RegionError::Unlink)?;
+        // A forked child inherits the flag and would unlink whatever then has the name.
+        segment.set_owner(false);
+        nix::fcntl::posix_fallocate(&file, 0, size)
+            .map_err(|source| RegionError::Reserve { bytes, source })?;
+        let base = NonNull::new(segment.as_ptr()).ok_or(RegionError::Size { words })?;
+        // Never unmapped: from here on the mapping belongs to the process.
+        std::mem::forget(segment);
+        // SAFETY: `shared_memory` mapped `bytes` readable and writable bytes at `base` (page-aligned),
+        // the forget above keeps them mapped for ever, the pages are reserved, and nobody else has
+        // the address.
+        Ok(unsafe { Self::leak(base, words, file) })
+    }
+
+    /// Maps a segment made by [`Region::create`] again from its descriptor, as the image that
+    /// follows an exec does. `descriptor` must be one that [`Region::descriptor`] gave.
+    ///
+    /// # Errors
+    /// The descriptor has no usable size, or mapping it failed.
+    pub fn from_descriptor(descriptor: OwnedFd) -> Result<&'static Self, RegionError> {
+        let file = File::from(descriptor);
+        let length = file.metadata().map_err(RegionError::Descriptor)?.len();
+        let words = usize::try_from(length).unwrap_or(usize::MAX) / WORD_BYTES;
+        let bytes = byte_size(words)?;
+        let size = NonZeroUsize::new(bytes).ok_or(RegionError::Size { words })?;
+        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: a new mapping at an address the kernel chooses overlaps nothing that exists; the
+        // file is at least `bytes` long (its size was just read, segments never shrink).
+        let base = unsafe { mmap(None, size, access, MapFlags::MAP_SHARED, &file, 0) }
+            .map_err(|source| RegionError::Map { bytes, source })?;
+        // SAFETY: `mmap` returned `bytes` readable and writable page-aligned bytes that nobody unmaps,
+        // and nobody else has the address.
+        Ok(unsafe { Self::leak(base.cast(), words, file) })
+    }
+
+    /// The descriptor kept for a program that follows by exec; close-on-exec is set on it.
+    #[must_use]
+    pub fn descriptor(&self) -> RawFd {
+        self.descriptor.as_raw_fd()
+    }
+
+    /// Size in words.
+    #[must_use]
+    pub fn len_words(&self) -> usize {
+        self.words.len()
+    }
+
+    /// The words of `range`.
+    ///
+    /// # Panics
+    /// When the range leaves the region.
+    #[must_use]
+    pub fn words(&'static self, range: Range<usize>) -> &'static [AtomicU64] {
+        assert!(
+            range.start <= range.end && range.end <= self.words.len(),
+            "words {range:?} are outside a region of {} words",
+            self.words.len()
+        );
+        &self.words[range]
+    }
+
+    /// # Safety
+    /// `base` is aligned for `u64` and has `words` readable, writable words behind it that stay
+    /// mapped until the process ends and are touched by nobody other than as atomic words.
+    unsafe fn leak(base: NonNull<u8>, words: usize, file: File) -> &'static Self {
+        // SAFETY: by the contract of this function; `AtomicU64` has the layout of `u64`, every bit
+        // pattern is a valid one, and shared references to it allow changes by others.
+        let words = unsafe { std::slice::from_raw_parts(base.cast::<AtomicU64>().as_ptr(), words) };
+        Box::leak(Box::new(Self { words, descriptor: file.into() }))
+    }
+}
+
+/// Plans the areas of one region before it is made.
+#[derive(Debug, Default)]
+pub struct Plan {
+    words: usize,
+}
+
+impl Plan {
+    /// An empty plan.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reserves `words` words; every area starts on a cache line of its own.
+    ///
+    /// # Panics
+    /// When the sum leaves the address space; `words_needed` of each structure stays far below it.
+    pub fn reserve(&mut self, words: usize) -> Area {
+        let area = Area { offset: self.words, words };
+        self.words = words
+            .checked_next_multiple_of(LINE_WORDS)
+            .and_then(|padded| padded.checked_add(self.words))
+            .expect("the areas of a region fit the address space");
+        area
+    }
+
+    /// Words a region for this plan needs.
+    #[must_use]
+    pub fn words(&self) -> usize {
+        self.words
+    }
+}
+
+/// A planned part of a region.
+#[derive(Clone, Copy, Debug)]
+pub struct Area {
+    offset: usize,
+    words: usize,
+}
+
+impl Area {
+    /// The area's words in `region`.
+    ///
+    /// # Panics
+    /// When the region is smaller than the plan the area comes from.
+    #[must_use]
+    pub fn words(self, region: &'static Region) -> &'static [AtomicU64] {
+        region.words(self.offset..self.offset + self.words)
+    }
+}
+
+fn byte_size(words: usize) -> Result<usize, RegionError> {
+    words
+        .checked_mul(WORD_BYTES)
+        .filter(|bytes| *bytes > 0 && i64::try_from(*bytes).is_ok())
+        .ok_or(RegionError::Size { words })
+}
+
+/// Lives for microseconds; the random part keeps apart containers that share one `/dev/shm` and have
+/// equal process numbers.
+fn unused_name() -> String {
+    let nonce = RandomState::new().build_hasher().finish();
+    format!("/dunlin.{}.{nonce:016x}", std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::BorrowedFd;
+    use std::sync::atomic::Ordering::Relaxed;
+
+    #[test]
+    fn a_region_is_zeroed_nameless_and_can_be_mapped_again() {
+        let region = Region::create(1000).unwrap();
+        assert_eq!(region.len_words(), 1000);
+        assert!(region.words(0..1000).iter().all(|word| word.load(Relaxed) == 0));
+        region.words(7..8)[0].store(42, Relaxed);
+
+        // SAFETY: the region keeps its descriptor open for the life of the process.
+        let kept = unsafe { BorrowedFd::borrow_raw(region.descriptor()) };
+        let again = Region::from_descriptor(kept.try_clone_to_owned().unwrap()).unwrap();
+        assert_eq!(again.words(7..8)[0].load(Relaxed), 42);
+
+        let name = std::fs::read_link(format!("/proc/self/fd/{}", region.descriptor())).unwrap();
+        assert!(name.to_string_lossy().ends_with("(deleted)"), "{name:?}");
+    }
+
+    #[test]
+    fn impossible_sizes_are_errors_that_say_the_number() {
+        assert!(Region::create(0).unwrap_err().to_string().contains("0 words"));
+        assert!(matches!(Region::create(usize::MAX), Err(RegionError::Size { .. })));
+        // 4 PiB: more than any /dev/shm.
+        let error = Region::create(1 << 49).unwrap_err();
+        assert!(error.to_string().contains(&(1_u64 << 52).to_string()), "{error}");
+    }
+
+    #[test]
+    fn areas_start_on_cache_lines() {
+        let mut plan = Plan::new();
+        let first = plan.reserve(3);
+        let second = plan.reserve(9);
+        assert_eq!(plan.words(), 24);
+        let region = Region::create(plan.words()).unwrap();
+        assert_eq!(first.words(region).len(), 3);
+        assert_eq!(second.words(region).len(), 9);
+        assert_eq!(second.words(region).as_ptr().addr() % 64, 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "outside a region")]
+    fn a_range_outside_panics() {
+        let _ = Region::create(8).unwrap().words(0..9);
+    }
+}

@@ -1,0 +1,86 @@
+//! The atomics this crate is built on: std's, or loom's under `cfg(dunlin_loom)`.
+//!
+//! Every structure of the crate works on `&'static [AtomicU64]` and never asks where they live: in a
+//! [`Region`](crate::Region) shared between processes, or on the heap ([`heap_words`]) for tests,
+//! Miri and loom, whose atomics are larger than eight bytes and cannot be laid over a mapping.
+
+#[cfg(dunlin_loom)]
+pub use model::AtomicU64;
+#[cfg(not(dunlin_loom))]
+pub use std::sync::atomic::AtomicU64;
+
+pub use std::sync::atomic::Ordering;
+
+#[cfg(dunlin_loom)]
+pub(crate) use loom::sync::atomic::fence;
+#[cfg(not(dunlin_loom))]
+pub(crate) use std::sync::atomic::fence;
+
+/// `count` zeroed words on this process's own heap, leaked on purpose.
+///
+/// For tests and for programs that want the structures of this crate without sharing them.
+#[must_use]
+pub fn heap_words(count: usize) -> &'static [AtomicU64] {
+    Vec::leak((0..count).map(|_| AtomicU64::new(0)).collect())
+}
+
+#[cfg(dunlin_loom)]
+mod model {
+    use super::Ordering;
+    use loom::sync::atomic::AtomicU64 as Word;
+
+    /// loom's atomic, with a second one that is touched by a relaxed read-modify-write before each
+    /// access.
+    ///
+    /// loom 0.7 remembers only the last access to an object when it looks for races to reverse. A
+    /// thread that loads a word and then swaps it hides the other's earlier load behind its own: of
+    /// `a_reader_sees_whole_rows` it explored one execution. Read-modify-writes all conflict, so none
+    /// hides another. Relaxed, they order nothing the fences do not.
+    #[derive(Debug)]
+    pub struct AtomicU64 {
+        turn: Word,
+        word: Word,
+    }
+
+    #[expect(missing_docs, reason = "the methods of std's type, for models only")]
+    impl AtomicU64 {
+        pub fn new(value: u64) -> Self {
+            Self { turn: Word::new(0), word: Word::new(value) }
+        }
+
+        pub fn load(&self, order: Ordering) -> u64 {
+            self.word().load(order)
+        }
+
+        pub fn store(&self, value: u64, order: Ordering) {
+            self.word().store(value, order);
+        }
+
+        pub fn compare_exchange(
+            &self,
+            current: u64,
+            new: u64,
+            success: Ordering,
+            failure: Ordering,
+        ) -> Result<u64, u64> {
+            self.word().compare_exchange(current, new, success, failure)
+        }
+
+        pub fn fetch_add(&self, by: u64, order: Ordering) -> u64 {
+            self.word().fetch_add(by, order)
+        }
+
+        pub fn fetch_and(&self, bits: u64, order: Ordering) -> u64 {
+            self.word().fetch_and(bits, order)
+        }
+
+        pub fn fetch_or(&self, bits: u64, order: Ordering) -> u64 {
+            self.word().fetch_or(bits, order)
+        }
+
+        fn word(&self) -> &Word {
+            self.turn.fetch_add(0, Ordering::Relaxed);
+            &self.word
+        }
+    }
+}

@@ -1,0 +1,434 @@
+//! Values of columns, and a row copied out.
+//!
+//! Knows the layout of one row and nothing of how it is shared. What is read is not trusted: lengths
+//! are clamped to the column's limit, text is checked.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::schema::{ColumnId, ColumnKind, Schema, Slot};
+use crate::sync::AtomicU64;
+use crate::word::{index_of, word_of};
+
+const WORD_BYTES: usize = 8;
+
+/// A value of its own.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Value {
+    /// Of an int column.
+    Int(i64),
+    /// Of a float column.
+    Float(f64),
+    /// Of a string column.
+    Str(String),
+    /// Of a bytes column.
+    Bytes(Vec<u8>),
+}
+
+/// A value to write.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum ValueRef<'a> {
+    /// For an int column.
+    Int(i64),
+    /// For a float column.
+    Float(f64),
+    /// For a string column.
+    Str(&'a str),
+    /// For a bytes column.
+    Bytes(&'a [u8]),
+}
+
+impl Value {
+    /// Borrows it, to be written.
+    #[must_use]
+    pub fn as_ref(&self) -> ValueRef<'_> {
+        match self {
+            Self::Int(value) => ValueRef::Int(*value),
+            Self::Float(value) => ValueRef::Float(*value),
+            Self::Str(value) => ValueRef::Str(value),
+            Self::Bytes(value) => ValueRef::Bytes(value),
+        }
+    }
+}
+
+impl From<i64> for ValueRef<'_> {
+    fn from(value: i64) -> Self {
+        Self::Int(value)
+    }
+}
+
+impl From<f64> for ValueRef<'_> {
+    fn from(value: f64) -> Self {
+        Self::Float(value)
+    }
+}
+
+impl<'a> From<&'a str> for ValueRef<'a> {
+    fn from(value: &'a str) -> Self {
+        Self::Str(value)
+    }
+}
+
+impl<'a> From<&'a [u8]> for ValueRef<'a> {
+    fn from(value: &'a [u8]) -> Self {
+        Self::Bytes(value)
+    }
+}
+
+/// Changing a row failed; the row is as it was.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum WriteError {
+    /// The row was freed, or belongs to another by now.
+    #[error("the row is gone")]
+    Stale,
+    /// The value is of another type than the column.
+    #[error("column {column:?} is of another type")]
+    WrongType {
+        /// The column's name.
+        column: Box<str>,
+    },
+    /// The value is longer than the column's limit.
+    #[error("{len} bytes are too long for column {column:?}, which holds {limit}")]
+    TooLong {
+        /// The column's name.
+        column: Box<str>,
+        /// Bytes of the value.
+        len: usize,
+        /// Bytes the column holds.
+        limit: usize,
+    },
+    /// Adding would leave the range of a signed 64-bit number.
+    #[error("column {column:?} cannot count that far")]
+    OutOfRange {
+        /// The column's name.
+        column: Box<str>,
+    },
+    /// More processes are in the middle of a write (or died there and were not yet recovered) than
+    /// there are spare blocks.
+    #[error("no spare block: too many writers at once, or dead ones not recovered")]
+    NoSpareBlock,
+}
+
+/// A snapshot of a row's columns, never half a write. Counters are not in it.
+#[derive(Clone, Debug)]
+pub struct Row {
+    schema: Schema,
+    /// The row's words in native byte order.
+    data: Vec<u8>,
+}
+
+impl Row {
+    /// A row of zeros and empty strings, to be filled by [`Rows::read_into`](crate::Rows::read_into).
+    #[must_use]
+    pub fn empty(schema: &Schema) -> Self {
+        Self { schema: schema.clone(), data: vec![0; schema.row_words() * WORD_BYTES] }
+    }
+
+    /// The value of an int column.
+    ///
+    /// # Panics
+    /// When the column is of another type.
+    #[must_use]
+    pub fn int(&self, column: ColumnId) -> i64 {
+        let slot = self.slot(column, "int", |kind| kind == ColumnKind::Int);
+        self.word(slot.offset).cast_signed()
+    }
+
+    /// The value of a float column.
+    ///
+    /// # Panics
+    /// When the column is of another type.
+    #[must_use]
+    pub fn float(&self, column: ColumnId) -> f64 {
+        let slot = self.slot(column, "float", |kind| kind == ColumnKind::Float);
+        f64::from_bits(self.word(slot.offset))
+    }
+
+    /// The text of a string column; what is not UTF-8 (only a foreign write can leave it) is cut off.
+    ///
+    /// # Panics
+    /// When the column is of another type.
+    #[must_use]
+    pub fn str(&self, column: ColumnId) -> &str {
+        let slot = self.slot(column, "string", |kind| matches!(kind, ColumnKind::Str(_)));
+        valid_text(self.tail(slot))
+    }
+
+    /// The bytes of a bytes or string column.
+    ///
+    /// # Panics
+    /// When the column is of another type.
+    #[must_use]
+    pub fn bytes(&self, column: ColumnId) -> &[u8] {
+        let slot = self.slot(column, "bytes", |kind| {
+            matches!(kind, ColumnKind::Bytes(_) | ColumnKind::Str(_))
+        });
+        self.tail(slot)
+    }
+
+    /// The value of any row column.
+    #[must_use]
+    pub fn value(&self, column: ColumnId) -> Value {
+        match self.schema.slot(column).kind {
+            ColumnKind::Float => Value::Float(self.float(column)),
+            ColumnKind::Str(_) => Value::Str(self.str(column).to_owned()),
+            ColumnKind::Bytes(_) => Value::Bytes(self.bytes(column).to_vec()),
+            // A counter has no `ColumnId`.
+            ColumnKind::Int | ColumnKind::Counter => Value::Int(self.int(column)),
+        }
+    }
+
+    /// Takes over the words of a row (`None`: zeros). They may be torn; the caller checks that before
+    /// showing them.
+    pub(crate) fn copy_from(&mut self, schema: &Schema, words: Option<&[AtomicU64]>) {
+        if self.schema.hash() != schema.hash() {
+            *self = Self::empty(schema);
+        }
+        let Some(words) = words else { return self.data.fill(0) };
+        let (chunks, _) = self.data.as_chunks_mut::<WORD_BYTES>();
+        for (chunk, word) in chunks.iter_mut().zip(words) {
+            *chunk = word.load(Relaxed).to_ne_bytes();
+        }
+    }
+
+    fn slot(&self, column: ColumnId, asked: &str, fits: impl Fn(ColumnKind) -> bool) -> Slot {
+        let slot = self.schema.slot(column);
+        assert!(
+            fits(slot.kind),
+            "column {:?} is {:?} and was read as {asked}",
+            self.schema.column_name(column),
+            slot.kind
+        );
+        slot
+    }
+
+    fn word(&self, offset: usize) -> u64 {
+        let (chunks, _) = self.data.as_chunks::<WORD_BYTES>();
+        u64::from_ne_bytes(chunks[offset])
+    }
+
+    fn tail(&self, slot: Slot) -> &[u8] {
+        let from = (slot.offset + 1) * WORD_BYTES;
+        let len = index_of(self.word(slot.offset)).min(limit_of(slot.kind));
+        &self.data[from..from + len]
+    }
+}
+
+/// A row being changed, seen by the closure of [`Rows::update`](crate::Rows::update): a private copy
+/// that becomes the row when the closure is done.
+#[derive(Debug)]
+pub struct Draft<'a> {
+    schema: &'a Schema,
+    words: &'a [AtomicU64],
+}
+
+impl<'a> Draft<'a> {
+    pub(crate) fn new(schema: &'a Schema, words: &'a [AtomicU64]) -> Self {
+        Self { schema, words }
+    }
+
+    /// The value of any row column, changes made so far included.
+    #[must_use]
+    pub fn value(&self, column: ColumnId) -> Value {
+        load(self.schema.slot(column), self.words)
+    }
+
+    /// Sets one column.
+    ///
+    /// # Errors
+    /// `WrongType` or `TooLong`; nothing is changed then.
+    pub fn set(&mut self, column: ColumnId, value: ValueRef<'_>) -> Result<(), WriteError> {
+        check(self.schema, column, value)?;
+        self.put(column, value);
+        Ok(())
+    }
+
+    /// Sets one column to a value that was checked already.
+    pub(crate) fn put(&mut self, column: ColumnId, value: ValueRef<'_>) {
+        store(self.schema.slot(column), self.words, value);
+    }
+
+    /// Adds to an int column and returns the sum.
+    ///
+    /// # Errors
+    /// `WrongType`, or `OutOfRange` when the sum does not fit.
+    pub fn add_int(&mut self, column: ColumnId, by: i64) -> Result<i64, WriteError> {
+        let name = || Box::from(self.schema.column_name(column));
+        let Value::Int(before) = self.value(column) else {
+            return Err(WriteError::WrongType { column: name() });
+        };
+        let sum =
+            before.checked_add(by).ok_or_else(|| WriteError::OutOfRange { column: name() })?;
+        self.set(column, ValueRef::Int(sum)).map(|()| sum)
+    }
+
+    /// Adds to a float column and returns the sum.
+    ///
+    /// # Errors
+    /// `WrongType`.
+    pub fn add_float(&mut self, column: ColumnId, by: f64) -> Result<f64, WriteError> {
+        let Value::Float(before) = self.value(column) else {
+            let column = Box::from(self.schema.column_name(column));
+            return Err(WriteError::WrongType { column });
+        };
+        self.set(column, ValueRef::Float(before + by)).map(|()| before + by)
+    }
+}
+
+/// Whether `value` may be written to `column`.
+pub(crate) fn check(
+    schema: &Schema,
+    column: ColumnId,
+    value: ValueRef<'_>,
+) -> Result<(), WriteError> {
+    let name = || Box::from(schema.column_name(column));
+    let (len, limit) = match (schema.slot(column).kind, value) {
+        (ColumnKind::Int, ValueRef::Int(_)) | (ColumnKind::Float, ValueRef::Float(_)) => (0, 0),
+        (ColumnKind::Str(limit), ValueRef::Str(text)) => (text.len(), limit),
+        (ColumnKind::Bytes(limit), ValueRef::Bytes(bytes)) => (bytes.len(), limit),
+        _ => return Err(WriteError::WrongType { column: name() }),
+    };
+    if len > limit {
+        return Err(WriteError::TooLong { column: name(), len, limit });
+    }
+    Ok(())
+}
+
+/// Writes a checked value into the words of a row that only the caller holds.
+fn store(slot: Slot, words: &[AtomicU64], value: ValueRef<'_>) {
+    let bytes = match value {
+        ValueRef::Int(value) => return words[slot.offset].store(value.cast_unsigned(), Relaxed),
+        ValueRef::Float(value) => return words[slot.offset].store(value.to_bits(), Relaxed),
+        ValueRef::Str(text) => text.as_bytes(),
+        ValueRef::Bytes(bytes) => bytes,
+    };
+    words[slot.offset].store(word_of(bytes.len()), Relaxed);
+    store_bytes(&words[slot.offset + 1..], bytes);
+}
+
+/// Reads one column. What it returns may be torn; the caller checks that before showing it.
+pub(crate) fn load(slot: Slot, words: &[AtomicU64]) -> Value {
+    let first = words[slot.offset].load(Relaxed);
+    match slot.kind {
+        ColumnKind::Float => Value::Float(f64::from_bits(first)),
+        ColumnKind::Str(_) => {
+            let mut bytes = Vec::new();
+            load_tail(slot, words, &mut bytes);
+            Value::Str(into_text(bytes))
+        }
+        ColumnKind::Bytes(_) => {
+            let mut bytes = Vec::new();
+            load_tail(slot, words, &mut bytes);
+            Value::Bytes(bytes)
+        }
+        ColumnKind::Int | ColumnKind::Counter => Value::Int(first.cast_signed()),
+    }
+}
+
+/// Appends the bytes of a string or bytes column to `out`; they may be torn.
+pub(crate) fn load_tail(slot: Slot, words: &[AtomicU64], out: &mut Vec<u8>) {
+    let len = index_of(words[slot.offset].load(Relaxed)).min(limit_of(slot.kind));
+    load_bytes(&words[slot.offset + 1..], len, out);
+}
+
+/// Stores `bytes` from the start of `words`, the rest of the last word zeroed. Word by word: bytes in
+/// shared memory are never behind a `&[u8]`.
+pub(crate) fn store_bytes(words: &[AtomicU64], bytes: &[u8]) {
+    let (whole, rest) = bytes.as_chunks::<WORD_BYTES>();
+    for (word, chunk) in words.iter().zip(whole) {
+        word.store(u64::from_ne_bytes(*chunk), Relaxed);
+    }
+    if !rest.is_empty() {
+        let mut last = [0; WORD_BYTES];
+        last[..rest.len()].copy_from_slice(rest);
+        words[whole.len()].store(u64::from_ne_bytes(last), Relaxed);
+    }
+}
+
+/// Appends `len` bytes from the start of `words` to `out`.
+pub(crate) fn load_bytes(words: &[AtomicU64], len: usize, out: &mut Vec<u8>) {
+    let from = out.len();
+    out.resize(from + len, 0);
+    let (whole, rest) = out[from..].as_chunks_mut::<WORD_BYTES>();
+    for (chunk, word) in whole.iter_mut().zip(words) {
+        *chunk = word.load(Relaxed).to_ne_bytes();
+    }
+    if !rest.is_empty() {
+        let last = words[whole.len()].load(Relaxed).to_ne_bytes();
+        rest.copy_from_slice(&last[..rest.len()]);
+    }
+}
+
+/// Text of checked bytes; what is not UTF-8 is cut off.
+pub(crate) fn into_text(mut bytes: Vec<u8>) -> String {
+    let valid = valid_text(&bytes).len();
+    bytes.truncate(valid);
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
+fn valid_text(bytes: &[u8]) -> &str {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),
+    }
+}
+
+fn limit_of(kind: ColumnKind) -> usize {
+    match kind {
+        ColumnKind::Str(limit) | ColumnKind::Bytes(limit) => limit,
+        ColumnKind::Int | ColumnKind::Float | ColumnKind::Counter => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sync::heap_words;
+
+    #[test]
+    fn values_come_back_as_they_went_in() {
+        let schema =
+            Schema::builder().int("i").float("f").string("s", 9).bytes("b", 3).build().unwrap();
+        let words = heap_words(schema.row_words());
+        let columns = ["i", "f", "s", "b"].map(|name| schema.column(name).unwrap());
+        let values = [
+            Value::Int(-7),
+            Value::Float(0.5),
+            Value::Str("neunBytes".into()),
+            Value::Bytes(vec![0, 255, 1]),
+        ];
+        let mut draft = Draft::new(&schema, words);
+        for (column, value) in columns.iter().zip(&values) {
+            draft.set(*column, value.as_ref()).unwrap();
+        }
+        let mut row = Row::empty(&schema);
+        row.copy_from(&schema, Some(words));
+        for (column, value) in columns.iter().zip(&values) {
+            assert_eq!(row.value(*column), *value);
+            assert_eq!(draft.value(*column), *value);
+        }
+        let error = draft.set(columns[3], ValueRef::Bytes(&[0; 4])).unwrap_err();
+        assert!(error.to_string().contains("\"b\"") && error.to_string().contains('4'), "{error}");
+        assert!(matches!(draft.set(columns[0], "x".into()), Err(WriteError::WrongType { .. })));
+    }
+
+    #[test]
+    fn hostile_memory_is_clamped() {
+        let schema = Schema::builder().string("s", 5).build().unwrap();
+        let words = heap_words(schema.row_words());
+        words[0].store(u64::MAX, Relaxed);
+        words[1].store(u64::from_ne_bytes(*b"ab\xffdefgh"), Relaxed);
+        let mut row = Row::empty(&schema);
+        row.copy_from(&schema, Some(words));
+        let column = schema.column("s").unwrap();
+        assert_eq!(row.str(column), "ab");
+        assert_eq!(row.bytes(column), b"ab\xffde");
+        assert_eq!(load(schema.slot(column), words), Value::Str("ab".into()));
+    }
+
+    #[test]
+    #[should_panic(expected = "was read as int")]
+    fn reading_as_another_type_panics() {
+        let schema = Schema::builder().string("s", 5).build().unwrap();
+        let _ = Row::empty(&schema).int(schema.column("s").unwrap());
+    }
+}
