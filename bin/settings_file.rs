@@ -5,6 +5,7 @@
 
 use crate::cli::{ServerFlags, SettingsFlags};
 use crate::failure::Failure;
+use dunlin_im::IM_KEYS;
 use dunlin_server::config::{Config, SERVER_KEYS};
 use dunlin_server::run_dir::RunDir;
 use dunlin_server::settings::{FileEntry, FileLayer, KeySpec, Layers, Literal, Settings};
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
 
 /// The keys of everything in this binary.
-const KEYS: &[&[KeySpec]] = &[SERVER_KEYS];
+const KEYS: &[&[KeySpec]] = &[SERVER_KEYS, IM_KEYS];
 
 /// Where the config file is looked for when none is named.
 const PLACES: [&str; 2] = ["dunlin.toml", "/etc/dunlin/dunlin.toml"];

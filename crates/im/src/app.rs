@@ -44,6 +44,13 @@ pub enum NewError {
     Random(getrandom::Error),
 }
 
+/// As the sentence the operator reads.
+impl From<NewError> for String {
+    fn from(error: NewError) -> Self {
+        error.to_string()
+    }
+}
+
 impl ImApp {
     /// The application as its settings mean it; they must have [`crate::IM_KEYS`] and the server's
     /// keys among their specs.

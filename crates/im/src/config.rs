@@ -181,7 +181,10 @@ mod tests {
     #[test]
     fn tokens_come_later_and_say_so() {
         let error = ImConfig::from_settings(&settings(&[("auth.mode", "token")])).unwrap_err();
-        assert!(error.to_string().starts_with("--set: auth.mode = \"token\" comes with"), "{error}");
+        assert!(
+            error.to_string().starts_with("--set: auth.mode = \"token\" comes with"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -22,9 +22,9 @@ pub(crate) fn respond(method: &str, path: &str) -> Response {
     let answer = match path {
         "/" => || Response::text(200, WELCOME),
         "/healthz" | "/readyz" => || Response::text(200, "ok\n"),
-        "/ws" => || {
-            Response::text(426, "this path speaks WebSocket\n").header("Upgrade", "websocket")
-        },
+        "/ws" => {
+            || Response::text(426, "this path speaks WebSocket\n").header("Upgrade", "websocket")
+        }
         _ => return no_such_path(path),
     };
     match method {

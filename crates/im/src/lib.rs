@@ -25,5 +25,5 @@ mod router;
 mod session;
 mod tables;
 
-pub use app::ImApp;
+pub use app::{ImApp, NewError};
 pub use config::{IM_KEYS, ImConfig};

@@ -42,9 +42,8 @@ mod tests {
                 |bits| LiveSession { conn: ConnId::from_bits(bits), account: Account::default() };
             bits.iter().copied().map(session).collect()
         };
-        let conns = |bits: &[u64]| -> Vec<ConnId> {
-            bits.iter().copied().map(ConnId::from_bits).collect()
-        };
+        let conns =
+            |bits: &[u64]| -> Vec<ConnId> { bits.iter().copied().map(ConnId::from_bits).collect() };
         let sender = ConnId::from_bits(1);
         let route = to_user(&live(&[7, 8]), Some(&live(&[1, 2, 3])), sender);
         assert_eq!(route, Route { recipients: conns(&[7, 8]), copies: conns(&[2, 3]) });

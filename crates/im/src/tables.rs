@@ -219,7 +219,8 @@ impl Tables {
         if self.users.insert(hash, conn.row().index).is_ok() {
             return Ok(());
         }
-        let swept = self.users.sweep(hash, |tag, row_index| self.is_hinted(sessions, tag, row_index));
+        let swept =
+            self.users.sweep(hash, |tag, row_index| self.is_hinted(sessions, tag, row_index));
         match swept {
             0 => Err(EnterError::IndexFull),
             _ => self.users.insert(hash, conn.row().index).map_err(|_| EnterError::IndexFull),
@@ -236,7 +237,8 @@ impl Tables {
     }
 
     fn clear_row(&self, sessions: &Sessions, conn: ConnId) {
-        let empty = [self.user, self.device, self.model, self.kind].map(|id| (id, ValueRef::Str("")));
+        let empty =
+            [self.user, self.device, self.model, self.kind].map(|id| (id, ValueRef::Str("")));
         if let Err(error) = sessions.write(conn, &empty) {
             // The names stay behind in a row that is not logged in: nobody believes them.
             tracing::debug!(session = %conn, %error, "the names of a session were not cleared");
@@ -318,9 +320,8 @@ mod tests {
     fn a_full_window_refuses_a_login_until_somebody_goes() {
         let (mut app, mut worker) = house(100);
         let tables = app.tables().clone();
-        let in_first_window = |user: &String| {
-            (u128::from(tables.hash(user)) * u128::from(windows(100))) >> 64 == 0
-        };
+        let in_first_window =
+            |user: &String| (u128::from(tables.hash(user)) * u128::from(windows(100))) >> 64 == 0;
         let mut users = (0..).map(|n| format!("user{n}")).filter(in_first_window);
         let peer = "127.0.0.1:1".parse().unwrap();
         let mut live = Vec::new();

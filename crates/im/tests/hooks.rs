@@ -123,7 +123,10 @@ fn a_stop_says_bye_to_everybody_and_a_replacement_to_nobody() {
         let Deed::Push { conn, payload, .. } = deed else { panic!("{deed:?}") };
         let bye: Value = serde_json::from_slice(&payload).unwrap();
         assert_eq!(bye["method"], "bye");
-        assert_eq!((&bye["params"]["code"], &bye["params"]["reconnect"]), (&json!(1001), &json!(true)));
+        assert_eq!(
+            (&bye["params"]["code"], &bye["params"]["reconnect"]),
+            (&json!(1001), &json!(true))
+        );
         assert!(bye["params"]["after_ms"][1].as_u64() > bye["params"]["after_ms"][0].as_u64());
         told.push(conn);
     }
@@ -144,8 +147,7 @@ fn a_reload_takes_all_or_nothing() {
     let good = settings(&[("im.heartbeat", "7s")]);
     worker.in_master(|master| app.before_reload(master, &good)).unwrap();
     let conn = house.open();
-    let answer =
-        house.call(conn, "login", json!({"user": "ann", "device": {"id": "d"}}));
+    let answer = house.call(conn, "login", json!({"user": "ann", "device": {"id": "d"}}));
     assert_eq!(answer["result"]["heartbeat_ms"], 7_000);
     let body = json!({"to": {"user": "ann"}, "body": "longer than one byte"});
     assert!(house.call(conn, "send", body)["result"].is_object());

@@ -95,7 +95,8 @@ fn wrong_parameters_are_refused_and_change_nothing() {
 fn what_is_not_there_yet_is_an_unknown_method() {
     let mut house = House::new(&[], 4);
     let ann = house.login("ann", "phone");
-    for method in ["join", "leave", "members", "watch", "unwatch", "refresh", "", "Login", "hello"] {
+    for method in ["join", "leave", "members", "watch", "unwatch", "refresh", "", "Login", "hello"]
+    {
         let failed = house.fail(ann, method, json!({}));
         assert_eq!(failed, (-32601, "method_not_found".into()), "{method}");
     }

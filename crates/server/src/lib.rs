@@ -54,6 +54,7 @@ pub mod server;
 pub mod sessions;
 pub mod settings;
 pub mod shared;
+pub mod simulation;
 pub mod status;
 mod sys;
 pub mod task;
@@ -62,7 +63,15 @@ pub mod websocket;
 mod wiring;
 mod worker;
 
-pub use app::{App, Message};
-pub use context::Context;
-pub use ids::ConnId;
+pub use app::{
+    Adoption, App, AreaRequest, Closed, ClosedBy, Handshake, Message, Reply, Response, Sender,
+    StopReason, TaskFailure, TimerDue, UpgradeRequest, WorkerError,
+};
+pub use context::{Context, MasterContext, PushError, Role, SendError, TimerError};
+pub use http::Request;
+pub use ids::{ConnId, Generation, RequestId, SlotId, TaskId, TimerId};
+pub use process::{AddedProcess, PipeKind, Process, ProcessContext, ProcessEvent};
 pub use server::Server;
+pub use sessions::{SessionInfo, Sessions};
+pub use shared::Areas;
+pub use status::ReloadReport;

@@ -132,7 +132,7 @@ impl FreeHints {
         let summary = &self.summary[group / 64];
         let bit = 1 << (group % 64);
         summary.fetch_and(!bit, AcqRel);
-        if false {
+        if self.bits[group].load(Acquire) != 0 {
             summary.fetch_or(bit, AcqRel);
         }
     }

@@ -70,8 +70,10 @@ impl Caller<'_, '_> {
     fn recipient<'t>(&self, to: &'t Target<'_>) -> Result<&'t UserId<'t>, CallError> {
         match to {
             Target::User(user) => Ok(user),
-            Target::Room(_) => Err(CallError::new(Code::Forbidden, "you are no member of this room")
-                .because("not_a_member")),
+            Target::Room(_) => {
+                Err(CallError::new(Code::Forbidden, "you are no member of this room")
+                    .because("not_a_member"))
+            }
         }
     }
 

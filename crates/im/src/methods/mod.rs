@@ -10,7 +10,9 @@ mod messages;
 mod presence;
 
 use crate::app::ImApp;
-use crate::protocol::reply::{self, Done, Kicked, LoggedIn, OwnSessions, Pong, PresenceAnswer, Sent};
+use crate::protocol::reply::{
+    self, Done, Kicked, LoggedIn, OwnSessions, Pong, PresenceAnswer, Sent,
+};
 use crate::protocol::request::UnknownMethod;
 use crate::protocol::{Call, CallError, Code, Method, decode, params};
 use crate::session;

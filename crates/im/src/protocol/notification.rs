@@ -136,6 +136,8 @@ mod tests {
             encode(&Message { id, from, to: &to, body, time: 1 }),
             r#"{"jsonrpc":"2.0","method":"message","params":{"id":"0000000000100000","from":{"user":"ann","device":"p"},"to":{"user":"bob"},"body":{"a" : 1.0},"time":1}}"#
         );
-        assert!(encode(&Message { id, from: None, to: &to, body, time: 1 }).contains("\"from\":null"));
+        assert!(
+            encode(&Message { id, from: None, to: &to, body, time: 1 }).contains("\"from\":null")
+        );
     }
 }

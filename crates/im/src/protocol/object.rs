@@ -5,7 +5,9 @@
 //! Invariants: 1. Whole input is read: a value that is returned is followed by nothing. 2. A name that
 //! stands twice is an error, so that no two readers take different values. 3. Unknown names are ignored.
 
-use serde::de::{DeserializeSeed, Deserializer as _, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer as _, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
@@ -186,7 +188,9 @@ mod tests {
         for text in ["[]", "7", "null", "\"a\"", "[{\"a\":1}]"] {
             assert_eq!(read(text), Err(ObjectError::NotAnObject), "{text}");
         }
-        for text in ["", "{", "{\"a\":}", "{} {}", "{\"a\":1,}", "{\"a\":tru}", "{'a':1}", "{\"z\":\"\n\"}"] {
+        for text in
+            ["", "{", "{\"a\":}", "{} {}", "{\"a\":1,}", "{\"a\":tru}", "{'a':1}", "{\"z\":\"\n\"}"]
+        {
             assert_eq!(read(text), Err(ObjectError::Syntax), "{text}");
         }
         assert_eq!(read(r#"{"a":1,"a":2}"#), Err(ObjectError::Duplicate("a")));

@@ -179,7 +179,9 @@ impl<'a> Kick<'a> {
     pub fn read(params: Params<'a>) -> Result<Self, CallError> {
         let [device] = members(params, ["device"])?;
         let device = text(required(device, "device")?, "device")?;
-        Ok(Self { device: DeviceId::new(device).map_err(|error| CallError::param("device", error))? })
+        Ok(Self {
+            device: DeviceId::new(device).map_err(|error| CallError::param("device", error))?,
+        })
     }
 }
 

@@ -105,7 +105,7 @@ pub fn decode(text: &str) -> Result<Call<'_>, Refused<'_>> {
     let names = ["jsonrpc", "id", "method", "params"];
     let [version, id, method, params] =
         object::fields(text, names).map_err(|error| refuse(None, not_a_request(text, error)))?;
-    let id = match id.map(|value| Id::from_raw(value)) {
+    let id = match id.map(Id::from_raw) {
         None => None,
         Some(Some(id)) => Some(id),
         Some(None) => return Err(refuse(None, invalid("the id must be a number or a string"))),

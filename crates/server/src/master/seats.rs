@@ -3,9 +3,9 @@
 use crate::clock::Millis;
 use std::fmt;
 
-/// Deaths that count for the delay of the next start.
-const DEATHS_WITHIN_MS: u64 = 10_000;
-/// The delay after the second death in a row; it doubles with each further one.
+/// A life shorter than this counts for the delay of the next start; a longer one ends the row.
+const SHORT_LIFE_MS: u64 = 1_000;
+/// The delay after the second short life in a row; it doubles with each further one.
 const DELAY_MS: u64 = 50;
 /// The longest delay.
 const DELAY_MAX_MS: u64 = 1_000;
@@ -105,7 +105,10 @@ pub(super) struct SeatState {
     pub(super) restarts: u64,
     /// Deaths in a row in the middle of an adoption.
     pub(super) adoption_deaths: u32,
-    deaths: Vec<Millis>,
+    /// Short lives in a row.
+    short_lives: u32,
+    /// When the last process was started.
+    pub(super) started_at: Millis,
 }
 
 impl SeatState {
@@ -123,11 +126,11 @@ impl SeatState {
             .collect()
     }
 
-    /// Notes a death and when the next start is due: at once after the first, later after each
-    /// further one within a while.
+    /// Notes a death and when the next start is due: at once, or later with each further short life
+    /// in a row.
     pub(super) fn note_death(&mut self, now: Millis) {
-        self.deaths.retain(|death| now.since(*death) < DEATHS_WITHIN_MS);
-        self.deaths.push(now);
+        let short = now.since(self.started_at) < SHORT_LIFE_MS;
+        self.short_lives = if short { self.short_lives + 1 } else { 0 };
         self.respawn_at = Some(now + self.delay_ms());
     }
 
@@ -137,12 +140,9 @@ impl SeatState {
     }
 
     fn delay_ms(&self) -> u64 {
-        match self.deaths.len() {
+        match self.short_lives {
             0 | 1 => 0,
-            count => {
-                let doublings = u32::try_from(count - 2).unwrap_or(u32::MAX).min(10);
-                (DELAY_MS << doublings).min(DELAY_MAX_MS)
-            }
+            lives => (DELAY_MS << (lives - 2).min(10)).min(DELAY_MAX_MS),
         }
     }
 }
@@ -152,15 +152,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_delay_grows_with_deaths_in_a_row_and_is_forgotten() {
+    fn the_delay_grows_with_short_lives_in_a_row_and_is_forgotten() {
         let mut seat = SeatState::default();
         let mut delays = Vec::new();
         for _ in 0..8 {
-            seat.note_death(Millis(100));
-            delays.push(seat.respawn_at.expect("due").0 - 100);
+            seat.started_at = Millis(100);
+            seat.note_death(Millis(200));
+            delays.push(seat.respawn_at.expect("due").0 - 200);
         }
         assert_eq!(delays, [0, 50, 100, 200, 400, 800, 1000, 1000]);
-        seat.note_death(Millis(100 + DEATHS_WITHIN_MS));
-        assert_eq!(seat.respawn_at, Some(Millis(100 + DEATHS_WITHIN_MS)));
+        assert!(seat.is_crash_looping());
+        seat.note_death(Millis(100 + SHORT_LIFE_MS));
+        assert_eq!(seat.respawn_at, Some(Millis(100 + SHORT_LIFE_MS)), "at once");
+        assert!(!seat.is_crash_looping());
     }
 }

@@ -176,6 +176,7 @@ impl State {
         let Some(state) = self.seats.get_mut(&seat) else { return };
         state.generation += 1;
         state.respawn_at = None;
+        state.started_at = now;
         let life = Life::new(state.generation, Phase::Starting, now);
         let generation = life.generation;
         state.successor = Some(life);

@@ -216,7 +216,7 @@ impl TimerTable {
 
 /// How many periods are over at `now`: the ticks that one report stands for.
 pub(super) fn missed(timer: &ArmedTimer, now: Millis) -> u64 {
-    if timer.period_ms == 0 { 1 } else { now.since(timer.due) / timer.period_ms + 1 }
+    now.since(timer.due).checked_div(timer.period_ms).map_or(1, |missed| missed + 1)
 }
 
 fn id(index: usize, generation: u64) -> TimerId {
