@@ -29,7 +29,12 @@ impl App for Echo {
     type Task = ();
     type TaskResult = ();
 
-    fn open(&mut self, context: &mut Context<'_, Self>, conn: ConnId, request: &UpgradeRequest<'_>) {
+    fn open(
+        &mut self,
+        context: &mut Context<'_, Self>,
+        conn: ConnId,
+        request: &UpgradeRequest<'_>,
+    ) {
         tracing::info!(%conn, peer = %request.peer, path = request.http.path, "open");
         if self.greet {
             // A client that is gone already needs no greeting.

@@ -82,9 +82,8 @@ impl Ledger {
     /// Notes a descriptor that was just opened, or that changed its kind or holder.
     pub fn note(&self, descriptor: RawFd, kind: DescriptorKind, holder: Holder) {
         if let Some(word) = self.word(descriptor) {
-            let value = kind.code() << 56
-                | u64::from(holder.slot) << 32
-                | u64::from(holder.generation.0);
+            let value =
+                kind.code() << 56 | u64::from(holder.slot) << 32 | u64::from(holder.generation.0);
             // Release: whoever reads the entry after a death sees what was written before it.
             word.store(value, Ordering::Release);
         }

@@ -84,6 +84,8 @@ cells! {
     MailIn = 34;
     /// Process: connections that are not open yet: plain HTTP and handshakes.
     HttpOpen = 35;
+    /// Process: tasks it has put into the queue.
+    TasksAsked = 36;
     /// Task process: the task in hand, 0 if none.
     TaskInHand = 40;
     /// Task process: the slot that asked for it.
@@ -97,6 +99,8 @@ cells! {
     TasksFailed = 4;
     /// Task process: tasks whose hook panicked or gave nothing.
     TasksPanicked = 44;
+    /// Task process: tasks it has taken out of the queue.
+    TasksTaken = 45;
     /// Timer process: timers and deadlines it has seen armed at its last look.
     TimersArmed = 48;
     /// Timer process: timers and deadlines it has reported due.
@@ -289,6 +293,14 @@ impl Scoreboard {
         (0..self.workers).map(|slot| self.worker(slot).value(cell)).sum()
     }
 
+    /// Tasks in the queue that all task processes read.
+    #[must_use]
+    pub fn tasks_queued(&self) -> u64 {
+        let taken: u64 =
+            (0..self.tasks).map(|place| self.task(place).value(Cell::TasksTaken)).sum();
+        self.worker_sum(Cell::TasksAsked).saturating_sub(taken)
+    }
+
     /// Notes that so many sessions were open at once.
     pub fn note_peak(&self, sessions: u64) {
         self.words[0].fetch_max(sessions, Ordering::Relaxed);
@@ -311,11 +323,7 @@ mod tests {
 
     fn board(workers: usize, tasks: usize, processes: usize) -> Scoreboard {
         let needed = Scoreboard::words_needed(workers, tasks, processes);
-        Scoreboard::new(
-            Box::leak((0..needed).map(|_| AtomicU64::new(0)).collect()),
-            workers,
-            tasks,
-        )
+        Scoreboard::new(Box::leak((0..needed).map(|_| AtomicU64::new(0)).collect()), workers, tasks)
     }
 
     #[test]

@@ -61,10 +61,7 @@ impl<A: App> Server<A> {
 
     /// Where a reload reads the settings anew; without it a reload keeps those of the start.
     #[must_use]
-    pub fn config_source(
-        mut self,
-        source: Box<dyn FnMut() -> Result<Settings, String>>,
-    ) -> Self {
+    pub fn config_source(mut self, source: Box<dyn FnMut() -> Result<Settings, String>>) -> Self {
         self.source = Some(source);
         self
     }
@@ -82,6 +79,7 @@ impl<A: App> Server<A> {
     ///
     /// Must be called while the program has one thread: it forks.
     pub fn run(self) -> ExitCode {
+        log_panics();
         let daemonize = self.config.daemonize;
         let mut announce: Box<dyn FnMut(Result<String, String>)> = Box::new(print_outcome);
         if daemonize {
@@ -116,9 +114,10 @@ impl<A: App> Server<A> {
 
     fn live(self, announce: Box<dyn FnMut(Result<String, String>)>) -> Result<(), StartError> {
         let system = |what| move |source| StartError::System { what, source };
+        descriptor::hold_standard_numbers()
+            .map_err(system("standard input, output and error cannot be held open"))?;
         let descriptors = self.check_descriptors()?;
-        let run_dir =
-            RunDir::locate(Some(self.config.run_dir.as_path())).occupy()?;
+        let run_dir = RunDir::locate(Some(self.config.run_dir.as_path())).occupy()?;
         let made = self.make_shared(descriptors);
         let (shared, wiring) = match made {
             Ok(made) => made,
@@ -204,12 +203,8 @@ impl<A: App> Server<A> {
         addresses: Vec<std::net::SocketAddr>,
         listeners: Vec<Vec<i32>>,
     ) -> io::Result<Wiring> {
-        let mut wiring = Wiring {
-            addresses,
-            listeners,
-            master_pid: std::process::id(),
-            ..Wiring::default()
-        };
+        let mut wiring =
+            Wiring { addresses, listeners, master_pid: std::process::id(), ..Wiring::default() };
         for _ in 0..self.config.workers {
             let (write, read) = packet::pair(MAILBOX_BYTES)?;
             wiring.post.push(write);
@@ -236,6 +231,20 @@ impl<A: App> fmt::Debug for Server<A> {
             .field("processes", &self.processes)
             .finish_non_exhaustive()
     }
+}
+
+/// A panic is a line of the log, in whichever process.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let payload = panic.payload();
+        let what = payload
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| payload.downcast_ref::<String>().cloned())
+            .unwrap_or_default();
+        tracing::error!(place, what, "panicked");
+    }));
 }
 
 /// The outcome of a start, where people look for it.

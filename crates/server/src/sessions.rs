@@ -74,9 +74,23 @@ struct Columns {
 }
 
 const COUNTERS: [&str; 17] = [
-    "state", "descriptor", "home", "deadline", "heartbeat", "last_active", "connected_at",
-    "peer_high", "peer_low", "peer_port", "progress_0", "progress_1", "progress_2",
-    "message_ends", "message_length", "cut_ends", "cut_length",
+    "state",
+    "descriptor",
+    "home",
+    "deadline",
+    "heartbeat",
+    "last_active",
+    "connected_at",
+    "peer_high",
+    "peer_low",
+    "peer_port",
+    "progress_0",
+    "progress_1",
+    "progress_2",
+    "message_ends",
+    "message_length",
+    "cut_ends",
+    "cut_length",
 ];
 
 /// Longest subprotocol a row keeps, in bytes.
@@ -164,7 +178,11 @@ impl Sessions {
     ///
     /// # Errors
     /// As [`Rows::write`].
-    pub fn write(&self, conn: ConnId, values: &[(ColumnId, ValueRef<'_>)]) -> Result<(), WriteError> {
+    pub fn write(
+        &self,
+        conn: ConnId,
+        values: &[(ColumnId, ValueRef<'_>)],
+    ) -> Result<(), WriteError> {
         self.rows.write(conn.row(), values)
     }
 
@@ -283,7 +301,12 @@ impl Sessions {
     }
 
     /// Claims a row for a connection of `slot`, in phase Opening, state Handling. `None`: full.
-    pub(crate) fn claim(&self, slot: SlotId, descriptor: RawFd, peer: SocketAddr) -> Option<ConnId> {
+    pub(crate) fn claim(
+        &self,
+        slot: SlotId,
+        descriptor: RawFd,
+        peer: SocketAddr,
+    ) -> Option<ConnId> {
         let row = self.rows.claim(slot.0)?;
         let conn = ConnId::from_row(row);
         let ip = match peer.ip() {
@@ -306,7 +329,11 @@ impl Sessions {
         Some(conn)
     }
 
-    pub(crate) fn set_subprotocol(&self, conn: ConnId, subprotocol: &str) -> Result<(), WriteError> {
+    pub(crate) fn set_subprotocol(
+        &self,
+        conn: ConnId,
+        subprotocol: &str,
+    ) -> Result<(), WriteError> {
         self.write(conn, &[(self.columns.subprotocol, ValueRef::Str(subprotocol))])
     }
 

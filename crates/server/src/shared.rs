@@ -77,8 +77,8 @@ impl Shared {
         app_areas: &[AreaRequest],
     ) -> Result<Self, SharedError> {
         let schema = Sessions::schema(app_columns)?;
-        let blocks = u32::try_from(sizes.receive_pool_bytes.div_ceil(POOL_BLOCK_BYTES))
-            .unwrap_or(u32::MAX);
+        let blocks =
+            u32::try_from(sizes.receive_pool_bytes.div_ceil(POOL_BLOCK_BYTES)).unwrap_or(u32::MAX);
         let mut plan = Plan::new();
         let sessions = plan.reserve(Rows::words_needed(&schema, sizes.sessions)?);
         let pool = plan.reserve(Pool::words_needed(blocks, POOL_BLOCK_BYTES)?);

@@ -171,6 +171,16 @@ impl FakeWorker {
         self.sessions.touch(conn, self.now, self.sessions.heartbeat(conn));
     }
 
+    /// If the deadline of a connection has passed, clears it and calls [`App::deadline`], and says so.
+    pub fn expire<A: App>(&mut self, app: &mut A, conn: ConnId) -> bool {
+        let due = self.sessions.deadline(conn).is_some_and(|at| at <= self.now);
+        if due {
+            self.sessions.set_deadline(conn, None);
+            app.deadline(&mut self.context(), conn);
+        }
+        due
+    }
+
     /// Marks a connection as one whose worker died.
     pub fn lose(&mut self, conn: ConnId) {
         self.sessions.set_state(conn, Phase::Lost, Service::Handling);
@@ -265,6 +275,7 @@ impl Effects for FakeWorker {
 
     fn set_heartbeat(&mut self, conn: ConnId, after_ms: Option<u64>) {
         self.sessions.set_heartbeat(conn, after_ms);
+        self.sessions.set_deadline(conn, after_ms.map(|after| self.now + after));
     }
 
     fn send_pipe_message(&mut self, to: SlotId, message: Vec<u8>) -> Result<(), SendError> {

@@ -91,7 +91,9 @@ impl<'a> Mail<'a> {
     pub(crate) fn finish(task: TaskId, result: &'a Result<Vec<u8>, TaskFailure>) -> Self {
         match result {
             Ok(result) => Self::Finish { task: task.0, failure: 0, result },
-            Err(failure) => Self::Finish { task: task.0, failure: failure_code(*failure), result: &[] },
+            Err(failure) => {
+                Self::Finish { task: task.0, failure: failure_code(*failure), result: &[] }
+            }
         }
     }
 

@@ -4,8 +4,8 @@
 //! is taken out of the socket, so that what dies in this process's hands is known to be lost.
 
 use super::mail::{self, Mail, Packet, Recipients};
-use crate::sys::packet::{self, Received};
 use crate::sys::descriptor;
+use crate::sys::packet::{self, Received};
 use std::os::fd::RawFd;
 use tracing::error;
 

@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn messages_arrive_in_order_and_a_deaf_side_is_noticed() {
-        let (a, b) = packet::pair(4096).expect("pair");
+        let (a, b) = packet::pair(32 << 10).expect("pair");
         let (mut ours, mut theirs) = (Pipe::new(a), Pipe::new(b));
         let failed = Control::PrepareFailed { sentence: cut_sentence(&"é".repeat(5000)) };
         ours.send(&failed).expect("room");

@@ -142,6 +142,17 @@ impl Post {
         spilled
     }
 
+    /// Puts back what was taken out, unsent: a worker at rest sends nothing.
+    pub(crate) fn keep_spilled(&mut self, spilled: Vec<(usize, Vec<Waiting>)>) {
+        for (slot, waiting) in spilled {
+            let Some(target) = self.targets.get_mut(slot) else { continue };
+            let bytes: usize = waiting.iter().map(Waiting::bytes).sum();
+            target.spill_bytes += bytes;
+            self.spilled_bytes += bytes;
+            target.spill.extend(waiting);
+        }
+    }
+
     /// Puts in what a predecessor could not send, before anything of this process's own.
     pub(crate) fn restore_spilled(&mut self, spilled: Vec<(usize, Vec<Waiting>)>) {
         for (slot, waiting) in spilled {

@@ -56,7 +56,10 @@ impl ControlSocket {
     }
 
     /// Takes in who waits, reads what is there, and gives the requests that are whole.
-    pub(super) fn requests(&mut self, now: Millis) -> Vec<(Waiting, Result<ControlRequest, String>)> {
+    pub(super) fn requests(
+        &mut self,
+        now: Millis,
+    ) -> Vec<(Waiting, Result<ControlRequest, String>)> {
         while self.askers.len() < ASKERS_MAX
             && let Ok(Some(asker)) = unix_socket::accept(self.listener)
         {

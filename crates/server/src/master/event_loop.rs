@@ -167,7 +167,8 @@ impl<A: App> Master<A> {
     fn serve_control(&mut self) {
         self.control.send_answers(Some(self.now));
         for (who, request) in self.control.requests(self.now) {
-            let not_yet = |verb: &str| ControlAnswer::refused(format!("{verb} is not available yet"));
+            let not_yet =
+                |verb: &str| ControlAnswer::refused(format!("{verb} is not available yet"));
             let answer = match request {
                 Ok(ControlRequest::Status) => ControlAnswer::done(self.status()),
                 Ok(ControlRequest::Reload { tasks }) => {
@@ -211,6 +212,7 @@ impl<A: App> Master<A> {
 
     fn work_quietly(&mut self) {
         self.kill_late_tasks();
+        self.kill_stuck_worker();
         self.publish_seats();
         let settled = self.state.seats.values().all(|seat| {
             seat.current.as_ref().is_some_and(|life| life.phase != Phase::Adopting)
@@ -227,6 +229,23 @@ impl<A: App> Master<A> {
             .map(|child| child.pid)
             .collect();
         stuck.into_iter().for_each(fork::kill);
+    }
+
+    /// A worker that has been in one turn for `server.stuck_after` is killed; its slot is taken over.
+    fn kill_stuck_worker(&mut self) {
+        let board = self.shared.scoreboard;
+        let stamps: Vec<u64> =
+            (0..board.workers()).map(|slot| board.worker(slot).stamp()).collect();
+        let Some(slot) = self.stuck.look(self.now, &stamps, self.config.stuck_after_ms) else {
+            return;
+        };
+        let pid = board.worker(slot).value(Cell::Pid);
+        if let Ok(pid) = i32::try_from(pid)
+            && pid > 0
+        {
+            error!(slot, pid, "a worker is stuck in one turn: killed");
+            fork::kill(pid);
+        }
     }
 
     /// A task that takes longer than `server.task_timeout` ends its process; its asker is told.

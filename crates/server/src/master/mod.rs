@@ -15,6 +15,7 @@ mod signals;
 mod spawn;
 mod state;
 mod status_pipe;
+mod stuck;
 mod sweep;
 
 pub(crate) use listeners::{ListenError, bind_all};
@@ -25,6 +26,7 @@ use self::control::ControlSocket;
 use self::seats::Seat;
 use self::state::{Input, Patience, State};
 use self::status_pipe::StatusPipe;
+use self::stuck::Stuck;
 use self::sweep::Sweep;
 use crate::app::App;
 use crate::clock::{self, Millis};
@@ -42,6 +44,7 @@ use mio::Poll;
 use serde_json::Value as Json;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
 /// Where the config comes from at a reload.
@@ -77,6 +80,7 @@ pub(crate) struct Master<A: App> {
     status_pipe: StatusPipe,
     control: ControlSocket,
     sweep: Sweep,
+    stuck: Stuck,
     asked: Vec<MasterDeed>,
     started_at_ms: u64,
     generation: u64,
@@ -114,6 +118,7 @@ impl<A: App> Master<A> {
             source,
             processes,
             sweep: Sweep::new(shared.ledger),
+            stuck: Stuck::default(),
             shared,
             wiring,
             run_dir,
@@ -158,7 +163,8 @@ impl<A: App> Master<A> {
         self.act();
     }
 
-    fn hook<R>(&mut self, call: impl FnOnce(&mut A, &mut MasterContext<'_>) -> R) -> R {
+    /// Calls a hook. A panic in it is logged; the master lives.
+    fn hook<R>(&mut self, call: impl FnOnce(&mut A, &mut MasterContext<'_>) -> R) -> Option<R> {
         let mut context = MasterContext::new(
             &self.shared.sessions,
             &self.shared.areas,
@@ -166,7 +172,12 @@ impl<A: App> Master<A> {
             self.run_dir.dir().path(),
             &mut self.asked,
         );
-        call(&mut self.app, &mut context)
+        let app = &mut self.app;
+        let called = catch_unwind(AssertUnwindSafe(|| call(app, &mut context)));
+        if called.is_err() {
+            tracing::error!("a hook panicked in the master");
+        }
+        called.ok()
     }
 
     /// Whatever is open by now is the master's: log, pid file, what it was started with.
@@ -210,7 +221,7 @@ impl<A: App> Master<A> {
         };
         let mut object = status::status(&facts, &self.shared);
         let more = self.hook(|app, master| app.status(master));
-        status::merge(&mut object, more);
+        status::merge(&mut object, more.unwrap_or_default());
         object
     }
 }

@@ -57,21 +57,22 @@ impl<A: App> Master<A> {
         row.turn_ends();
     }
 
-    /// Closes connections of a dead worker that no row names.
-    fn close_unclaimed(
-        &self,
-        slot: u16,
-        generation: u32,
-        by_descriptor: &HashMap<RawFd, ConnId>,
-    ) {
+    /// Closes connections of a dead worker that no row names, and what was left for it.
+    fn close_unclaimed(&self, slot: u16, generation: u32, by_descriptor: &HashMap<RawFd, ConnId>) {
         let ledger = self.shared.ledger;
         for number in 0..ledger.len() {
             let Ok(number) = RawFd::try_from(number) else { break };
             let Some(entry) = ledger.entry(number) else { continue };
             let dead = entry.holder.slot == slot && entry.holder.generation.0 <= generation;
-            let connection =
-                matches!(entry.kind, DescriptorKind::Handshaking | DescriptorKind::Session);
-            if dead && connection && !by_descriptor.contains_key(&number) {
+            let orphaned = match entry.kind {
+                DescriptorKind::Handshaking | DescriptorKind::Session => {
+                    !by_descriptor.contains_key(&number)
+                }
+                // What a predecessor left for the one that died now.
+                DescriptorKind::Rest => true,
+                DescriptorKind::Master | DescriptorKind::Private => false,
+            };
+            if dead && orphaned {
                 ledger.clear(number);
                 descriptor::close(number);
             }

@@ -59,7 +59,8 @@ impl<A: App> Master<A> {
         let (merged, changes) = self.config.settings.reloaded(&newer);
         let config = Config::from_settings(merged.clone()).map_err(|error| error.to_string())?;
         logging::apply(&config.log).map_err(|error| error.to_string())?;
-        if let Err(sentence) = self.hook(|app, master| app.before_reload(master, &merged)) {
+        let taken = self.hook(|app, master| app.before_reload(master, &merged));
+        if let Err(sentence) = taken.unwrap_or_else(|| Err("before_reload panicked".to_owned())) {
             // The log is as it was before.
             if let Err(error) = logging::apply(&self.config.log) {
                 error!(%error, "the log could not be put back");

@@ -87,8 +87,12 @@ impl<A: App> Master<A> {
         }
         fork::die_with(self.wiring.master_pid);
         let (title, role) = match seat {
-            Seat::Worker(slot) => (format!("dunlin:worker{slot}"), format!("worker[{slot}.{generation}]")),
-            Seat::Task(place) => (format!("dunlin:task{place}"), format!("task[{place}.{generation}]")),
+            Seat::Worker(slot) => {
+                (format!("dunlin:worker{slot}"), format!("worker[{slot}.{generation}]"))
+            }
+            Seat::Task(place) => {
+                (format!("dunlin:task{place}"), format!("task[{place}.{generation}]"))
+            }
             Seat::Process(place) => {
                 let name = &self.processes[usize::from(place)].name;
                 (format!("dunlin:{name}"), format!("{name}[{generation}]"))

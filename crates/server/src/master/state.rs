@@ -269,14 +269,13 @@ impl State {
             state.leaving.push(life);
             self.actions.push(Action::Kill(seat, generation));
         }
-        let owner_rests = state
-            .current
-            .as_mut()
-            .filter(|life| matches!(life.phase, Phase::AskedToRest))
-            .map(|life| {
-                life.enter(Phase::Running, now);
-                life.generation
-            });
+        let owner_rests =
+            state.current.as_mut().filter(|life| matches!(life.phase, Phase::AskedToRest)).map(
+                |life| {
+                    life.enter(Phase::Running, now);
+                    life.generation
+                },
+            );
         if let Some(owner) = owner_rests {
             self.actions.push(Action::Tell(seat, owner, Control::Resume));
         }
@@ -330,7 +329,9 @@ impl State {
             }
             return;
         }
-        let Some(life) = state.current.take_if(|life| life.generation == generation) else { return };
+        let Some(life) = state.current.take_if(|life| life.generation == generation) else {
+            return;
+        };
         let asked = life.phase == Phase::Leaving;
         if seat.is_worker() {
             self.actions.push(Action::MarkLost(seat, generation));
@@ -464,9 +465,10 @@ impl State {
         }
         self.lose_patience(now);
         self.go_on_with_reload(now);
-        let all_up = self.seats.values().all(|state| {
-            state.current.as_ref().is_some_and(|life| life.phase == Phase::Running)
-        });
+        let all_up = self
+            .seats
+            .values()
+            .all(|state| state.current.as_ref().is_some_and(|life| life.phase == Phase::Running));
         if all_up && !self.was_ready {
             self.was_ready = true;
             self.actions.push(Action::AllReady);

@@ -15,7 +15,7 @@ use mio::{Interest, Poll, Token};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The token of the inotify descriptor.
 pub(super) const STATUS_READERS: Token = Token(2);
@@ -25,7 +25,7 @@ const SERVE_MS: u64 = 2_000;
 pub(super) const TICK_MS: u64 = 50;
 
 /// A FIFO, open for reading and writing.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Fifo {
     descriptor: RawFd,
     watch: Option<fifo::Watch>,
@@ -88,7 +88,7 @@ impl StatusPipe {
     pub(super) fn serve(&mut self, object: &[u8], now: Millis) -> io::Result<()> {
         // First, so that whoever comes from now on waits at the fresh one.
         fs::rename(&self.spare_path, &self.path)?;
-        let served = std::mem::replace(&mut self.current, Fifo { ..self.spare.clone_numbers() });
+        let served = std::mem::replace(&mut self.current, self.spare);
         if let (Some(readers), Some(watch)) = (&self.readers, served.watch) {
             readers.forget(watch);
         }
@@ -134,13 +134,7 @@ impl StatusPipe {
     }
 }
 
-impl Fifo {
-    fn clone_numbers(&self) -> Self {
-        Self { descriptor: self.descriptor, watch: self.watch }
-    }
-}
-
-fn open(path: &PathBuf, readers: Option<&fifo::Readers>, ledger: Ledger) -> io::Result<Fifo> {
+fn open(path: &Path, readers: Option<&fifo::Readers>, ledger: Ledger) -> io::Result<Fifo> {
     let descriptor = fifo::make(path)?;
     ledger.note(descriptor, DescriptorKind::Master, Holder::MASTER);
     let watch = readers.and_then(|readers| readers.add(path).ok());

@@ -36,7 +36,8 @@ impl Sweep {
             .collect();
         let workers = shared.scoreboard.workers();
         // An even stamp: it waits in its poll, and whatever it opened it has noted.
-        let busy = |slot| Some(shared.scoreboard.worker(slot).stamp()).filter(|stamp| stamp & 1 == 1);
+        let busy =
+            |slot| Some(shared.scoreboard.worker(slot).stamp()).filter(|stamp| stamp & 1 == 1);
         self.stamps = (0..workers).map(busy).collect();
     }
 

@@ -114,7 +114,7 @@ impl ProcessContext {
     /// Waits for the first of: bytes in the pipe, its end, a stop, the time. `None`: no limit in time.
     /// SIGTERM to this process counts as a stop.
     pub fn wait(&mut self, timeout: Option<Duration>) -> ProcessEvent {
-        let until = timeout.map(|timeout| deadline(timeout));
+        let until = timeout.map(deadline);
         loop {
             self.look_at_control();
             if self.stop {

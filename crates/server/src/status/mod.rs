@@ -6,7 +6,7 @@
 mod process_figures;
 
 use crate::clock;
-use crate::scoreboard::{Cell, ChildState, ProcessRow};
+use crate::scoreboard::{Cell, ChildState, ProcessRow, Scoreboard};
 use crate::shared::Shared;
 use process_figures::ProcessFigures;
 use serde::{Deserialize, Serialize};
@@ -106,8 +106,7 @@ pub fn status(facts: &ServerFacts<'_>, shared: &Shared) -> Json {
     let workers: Vec<Json> = (0..board.workers())
         .map(|slot| worker(slot, &board.worker(slot), facts.mailbox_bytes.get(slot).copied()))
         .collect();
-    let tasks: Vec<Json> =
-        (0..board.tasks()).map(|place| task(place, &board.task(place))).collect();
+    let tasks: Vec<Json> = (0..board.tasks()).map(|place| task(place, board)).collect();
     let processes: Vec<Json> = facts
         .processes
         .iter()
@@ -145,8 +144,7 @@ pub fn figures(shared: &Shared) -> Json {
     let board = &shared.scoreboard;
     let workers: Vec<Json> =
         (0..board.workers()).map(|slot| worker(slot, &board.worker(slot), None)).collect();
-    let tasks: Vec<Json> =
-        (0..board.tasks()).map(|place| task(place, &board.task(place))).collect();
+    let tasks: Vec<Json> = (0..board.tasks()).map(|place| task(place, board)).collect();
     json!({ "sessions": sessions(shared), "workers": workers, "tasks": tasks })
 }
 
@@ -248,12 +246,13 @@ fn worker(slot: usize, row: &ProcessRow, mailbox_bytes: Option<u64>) -> Json {
     )
 }
 
-fn task(place: usize, row: &ProcessRow) -> Json {
+fn task(place: usize, board: &Scoreboard) -> Json {
+    let row = &board.task(place);
     with(
         base(row),
         json!({
             "slot": place,
-            "queued": 0,
+            "queued": board.tasks_queued(),
             "busy": row.value(Cell::TaskInHand) != 0,
             "done": row.value(Cell::TasksDone),
             "failed": row.value(Cell::TasksFailed) + row.value(Cell::TasksPanicked),

@@ -6,7 +6,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::mem::ManuallyDrop;
-use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 /// The descriptor as the borrowed type that nix wants.
 pub(crate) fn borrow(descriptor: RawFd) -> BorrowedFd<'static> {
@@ -30,6 +30,18 @@ pub(crate) fn close(descriptor: RawFd) {
 /// Duplicates into the lowest free number not below `at_least`, close-on-exec.
 pub(crate) fn duplicate(descriptor: RawFd, at_least: RawFd) -> io::Result<RawFd> {
     Ok(fcntl(borrow(descriptor), FcntlArg::F_DUPFD_CLOEXEC(at_least))?)
+}
+
+/// Makes sure that 0, 1 and 2 are open: whatever else got one of these numbers would be taken for
+/// standard input, output or error.
+pub(crate) fn hold_standard_numbers() -> io::Result<()> {
+    loop {
+        let null = File::options().read(true).write(true).open("/dev/null")?;
+        if null.as_raw_fd() > 2 {
+            return Ok(());
+        }
+        let _ = null.into_raw_fd();
+    }
 }
 
 /// Grows the descriptor table to hold `highest` at once: the kernel grows a shared table under an

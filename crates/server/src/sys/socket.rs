@@ -6,7 +6,7 @@ use nix::sys::socket::{SockFlag, SockaddrStorage, accept4, getpeername, getsockn
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io::{self, IoSlice};
 use std::mem::ManuallyDrop;
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{FromRawFd, IntoRawFd, RawFd};
 use std::time::Duration;
 
@@ -51,11 +51,9 @@ pub(crate) fn accept(listener: RawFd) -> io::Result<Option<RawFd>> {
 pub(crate) fn peer(connection: RawFd) -> Option<SocketAddr> {
     let address = getpeername::<SockaddrStorage>(connection).ok()?;
     if let Some(v4) = address.as_sockaddr_in() {
-        return Some(SocketAddrV4::new(Ipv4Addr::from(v4.ip()), v4.port()).into());
+        return Some(SocketAddrV4::new(v4.ip(), v4.port()).into());
     }
-    address
-        .as_sockaddr_in6()
-        .map(|v6| SocketAddrV6::new(Ipv6Addr::from(v6.ip()), v6.port(), 0, 0).into())
+    address.as_sockaddr_in6().map(|v6| SocketAddrV6::new(v6.ip(), v6.port(), 0, 0).into())
 }
 
 /// The local port of a TCP socket; `None` if the number is none.

@@ -3,8 +3,8 @@
 use super::descriptor::{borrow, release};
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, getsockopt, listen as start,
-    socket, sockopt,
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, getsockopt,
+    listen as start, socket, sockopt,
 };
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::Uid;

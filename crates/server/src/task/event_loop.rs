@@ -76,7 +76,10 @@ impl<A: App> TaskProcess<'_, A> {
     /// Takes a task from the queue and does it. False: none is there.
     fn take_task(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
         let length = match packet::receive(self.core.queue, buffer)? {
-            Received::Packet(length) => length,
+            Received::Packet(length) => {
+                self.core.row.add(Cell::TasksTaken, 1);
+                length
+            }
             Received::Cut => return Ok(true),
             Received::Nothing | Received::End => return Ok(false),
         };

@@ -27,6 +27,8 @@ pub(crate) struct Connection {
     pub(crate) writable: bool,
     /// The peer has ended its half: read until nothing is left.
     pub(crate) peer_ended: bool,
+    /// The front of the outbox is the rest of something that is partly sent.
+    pub(crate) half_out: bool,
     /// Stands in the list of connections to be settled at the end of the turn.
     pub(crate) touched: bool,
     /// Stands in the list of connections to be served in the next turn.
@@ -55,8 +57,12 @@ pub(crate) struct HttpStage {
     pub(crate) deadline: Millis,
     /// The request under way, if one waits for its answer.
     pub(crate) pending: Option<Pending>,
-    /// Nothing more is read; closed once the outbox is empty.
+    /// Nothing more is served; closed once the outbox is empty and the peer has ended, too.
     pub(crate) ending: bool,
+    /// Our half is ended; what still comes is thrown away, so that the answer is not lost in a reset.
+    pub(crate) lingering: bool,
+    /// The peer has ended, or its time is up.
+    pub(crate) gone: bool,
 }
 
 /// A request whose answer comes later; it travels to a successor.
@@ -133,7 +139,12 @@ pub(crate) struct Closing {
 }
 
 impl Connection {
-    pub(crate) fn new(descriptor: RawFd, peer: SocketAddr, outbox_bytes: usize, now: Millis) -> Self {
+    pub(crate) fn new(
+        descriptor: RawFd,
+        peer: SocketAddr,
+        outbox_bytes: usize,
+        now: Millis,
+    ) -> Self {
         Self {
             descriptor,
             peer,
@@ -143,6 +154,7 @@ impl Connection {
             // Optimistic: the first write tells.
             writable: true,
             peer_ended: false,
+            half_out: false,
             touched: false,
             queued: false,
             last_read: now,
@@ -182,7 +194,7 @@ impl Connection {
     /// Whether it can be closed now: everything said, everything heard.
     pub(crate) fn is_over(&self) -> bool {
         match &self.stage {
-            Stage::Http(http) => http.ending && self.outbox.is_empty(),
+            Stage::Http(http) => http.ending && http.gone && self.outbox.is_empty(),
             Stage::Open(open) => {
                 open.closing.as_ref().is_some_and(|closing| closing.answered)
                     && self.outbox.is_empty()

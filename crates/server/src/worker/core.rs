@@ -82,6 +82,8 @@ pub(crate) struct Core {
     /// Messages of this life, for `server.max_request`.
     pub(super) served: u64,
     pub(super) next_sweep: Millis,
+    /// The memfd of what was laid down at rest.
+    pub(super) rest: Option<RawFd>,
     pub(super) violations: Limiter,
 }
 
@@ -130,6 +132,7 @@ impl Core {
             sessions_open: 0,
             served: 0,
             next_sweep: Millis(0),
+            rest: None,
             violations: Limiter::new(10),
             shared,
             config,
@@ -222,7 +225,13 @@ impl Core {
         }
         connection.touched = true;
         self.touched.push(key);
-        self.mark(key, Service::Handling);
+        self.mark_busy(key);
+    }
+
+    /// Not CLEAN; WRITING where half a frame is out.
+    pub(super) fn mark_busy(&self, key: usize) {
+        let half_out = self.connections.get(key).is_some_and(|connection| connection.half_out);
+        self.mark(key, if half_out { Service::Writing } else { Service::Handling });
     }
 
     /// Writes the state word of a WebSocket.
@@ -263,8 +272,7 @@ impl Core {
         if connection.outbox.queued_bytes() + payload.len() > limit.max(payload.len()) {
             return false;
         }
-        let queued =
-            connection.outbox.push_with(|tail| encode_frame(tail, kind, true, payload));
+        let queued = connection.outbox.push_with(|tail| encode_frame(tail, kind, true, payload));
         if queued == Verdict::Queued {
             self.row.add(Cell::MessagesOut, 1);
         }
@@ -300,7 +308,7 @@ impl Core {
             // Not even a goodbye fits: it ends with the grace.
             connection.outbox.release();
         }
-        self.mark(key, Service::Handling);
+        self.mark_busy(key);
     }
 
     /// The transport is gone: nothing can be said any more.
@@ -311,7 +319,10 @@ impl Core {
         let outbox_bytes = connection.outbox.queued_bytes();
         connection.outbox.advance(outbox_bytes);
         match &mut connection.stage {
-            Stage::Http(http) => http.ending = true,
+            Stage::Http(http) => {
+                http.ending = true;
+                http.gone = true;
+            }
             Stage::Open(open) => {
                 let lost = Closing {
                     closed: Closed { code: 1006, reason: String::new(), by: ClosedBy::Client },

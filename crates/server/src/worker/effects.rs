@@ -8,10 +8,10 @@ use crate::app::{Closed, ClosedBy, Handshake, Response, Sender};
 use crate::clock::Millis;
 use crate::context::{Effects, MasterDeed, PushError, Role, SendError, TimerError, Urgency};
 use crate::ids::{ConnId, RequestId, SlotId, TaskId, TimerId};
+use crate::ipc::codec;
 use crate::ipc::mail::{Mail, TaskMail, cut_reason};
 use crate::ipc::pipe::Control;
 use crate::ipc::post::PostError;
-use crate::ipc::codec;
 use crate::scoreboard::Cell;
 use crate::sessions::Sessions;
 use crate::shared::Areas;
@@ -31,9 +31,8 @@ impl Core {
         payload: &[u8],
         urgency: Urgency,
     ) -> Result<(), PushError> {
-        let closing = |core: &Self| {
-            core.connections[key].open().is_none_or(|open| open.closing.is_some())
-        };
+        let closing =
+            |core: &Self| core.connections[key].open().is_none_or(|open| open.closing.is_some());
         if closing(self) {
             return Err(PushError::NotOpen);
         }
@@ -105,9 +104,11 @@ impl Effects for Core {
             return Err(PushError::NotOpen);
         }
         let droppable = urgency == Urgency::Droppable;
-        self.post(home, &Mail::deliver(conn, opcode, droppable, payload)).map_err(|error| match error {
-            PostError::Full | PostError::NoSuchSlot => PushError::MailboxFull,
-            PostError::Encode(_) => PushError::TooLarge,
+        self.post(home, &Mail::deliver(conn, opcode, droppable, payload)).map_err(|error| {
+            match error {
+                PostError::Full | PostError::NoSuchSlot => PushError::MailboxFull,
+                PostError::Encode(_) => PushError::TooLarge,
+            }
         })
     }
 
@@ -152,7 +153,10 @@ impl Effects for Core {
         let Some(home) = self.shared.sessions.home(conn) else { return false };
         self.shared.sessions.is_established(conn)
             && self
-                .post(home, &Mail::Disconnect { conn: conn.to_bits(), code, reason: cut_reason(reason) })
+                .post(
+                    home,
+                    &Mail::Disconnect { conn: conn.to_bits(), code, reason: cut_reason(reason) },
+                )
                 .is_ok()
     }
 
@@ -204,7 +208,10 @@ impl Effects for Core {
         let packet = bincode::encode_to_vec(&mail, codec::settings())
             .map_err(|error| SendError::Encode(error.into()))?;
         match packet::send_packet(queue, &packet) {
-            Ok(()) => Ok(task),
+            Ok(()) => {
+                self.row.add(Cell::TasksAsked, 1);
+                Ok(task)
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(SendError::MailboxFull),
             Err(_) => Err(SendError::TooLarge(size)),
         }

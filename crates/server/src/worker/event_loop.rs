@@ -63,7 +63,7 @@ impl<A: App> Worker<'_, A> {
                 || core.life.accepting() && core.accept_ready);
         let timeout_ms = if waits {
             0
-        } else if !core.post.retry() {
+        } else if core.life.serving() && !core.post.retry() {
             RETRY_MAIL_MS
         } else {
             sweep::SWEEP_EVERY_MS

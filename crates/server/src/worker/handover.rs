@@ -47,6 +47,8 @@ struct HttpLeftover {
 struct OutputLeftover {
     conn: ConnId,
     output: Vec<u8>,
+    /// The output begins in the middle of a frame.
+    half_out: bool,
     closing: Option<ClosingLeftover>,
 }
 
@@ -90,6 +92,7 @@ impl Core {
                     leftover.outputs.push(OutputLeftover {
                         conn: open.conn,
                         output,
+                        half_out: connection.half_out,
                         closing: open.closing.as_ref().map(ClosingLeftover::of),
                     });
                 }
@@ -100,10 +103,19 @@ impl Core {
             return Ok(None);
         }
         let bytes = codec::encode_value(&leftover).map_err(io::Error::other)?;
-        self.post.restore_spilled(leftover.mail);
+        self.post.keep_spilled(leftover.mail);
         let memfd = descriptor::memfd_with(&bytes)?;
         self.shared.ledger.note(memfd, DescriptorKind::Rest, self.holder);
+        self.rest = Some(memfd);
         Ok(Some(memfd))
+    }
+
+    /// Throws away what was laid down: the successor failed, this worker goes on.
+    pub(super) fn forget_rest(&mut self) {
+        if let Some(memfd) = self.rest.take() {
+            self.shared.ledger.clear(memfd);
+            descriptor::close(memfd);
+        }
     }
 }
 
@@ -115,8 +127,7 @@ impl<A: App> Worker<'_, A> {
         let leftover = rest.map_or_else(Leftover::default, |memfd| self.read_leftover(memfd));
         let mut outputs: std::collections::HashMap<ConnId, OutputLeftover> =
             leftover.outputs.into_iter().map(|output| (output.conn, output)).collect();
-        let sessions: Vec<ConnId> =
-            self.core.shared.sessions.owned_by(self.core.slot).collect();
+        let sessions: Vec<ConnId> = self.core.shared.sessions.owned_by(self.core.slot).collect();
         for conn in sessions {
             let left = outputs.remove(&conn);
             if empty || !self.fit_for_adoption(conn, left.is_some()) {
@@ -183,6 +194,7 @@ impl<A: App> Worker<'_, A> {
     }
 
     fn restore_output(&mut self, key: usize, left: OutputLeftover) {
+        self.core.connections[key].half_out = left.half_out;
         self.core.touch(key);
         let connection = &mut self.core.connections[key];
         if connection.outbox.push(&left.output) == crate::outbox::Verdict::Overflow {
@@ -191,7 +203,8 @@ impl<A: App> Worker<'_, A> {
             return;
         }
         if let Some(open) = connection.open_mut() {
-            open.closing = left.closing.map(ClosingLeftover::into_closing).or(open.closing.take());
+            open.closing =
+                left.closing.map(ClosingLeftover::into_closing).or_else(|| open.closing.take());
         }
     }
 
@@ -242,6 +255,7 @@ impl<A: App> Worker<'_, A> {
             deadline: left.deadline,
             pending: left.pending,
             ending: left.ending,
+            ..HttpStage::default()
         }));
         core.shared.ledger.note(left.descriptor, DescriptorKind::Handshaking, core.holder);
         let key = core.connections.insert(connection);

@@ -36,7 +36,7 @@ impl<A: App> Worker<'_, A> {
         }
         if http.input.len() > limits.max_head_bytes + limits.max_body_bytes {
             // A client that pipelines without end waits until its first request is answered.
-            return Reading::More;
+            return Reading::Drained;
         }
         let (reading, length) = self.read_into(key, &mut buffer[..READ_BYTES]);
         if let Some(http) = self.core.connections[key].http_mut() {
@@ -124,8 +124,9 @@ impl<A: App> Worker<'_, A> {
             let key = self.core.pending.get(&id).copied();
             self.answer(id, answer);
             if let Some(key) = key {
-                // What was pipelined behind it has waited.
+                // What was pipelined behind it has waited, read or not.
                 self.take_requests(key);
+                self.core.make_ready(key);
             }
         }
     }
@@ -162,7 +163,14 @@ impl<A: App> Worker<'_, A> {
         let head_only = request.method == "HEAD";
         let connection = &mut self.core.connections[key];
         let queued = connection.outbox.push_with(|tail| {
-            encode_response(tail, response.status, &response.headers, &response.body, keep, head_only);
+            encode_response(
+                tail,
+                response.status,
+                &response.headers,
+                &response.body,
+                keep,
+                head_only,
+            );
         });
         if let Some(http) = connection.http_mut() {
             http.deadline = until;

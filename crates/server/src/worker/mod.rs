@@ -161,10 +161,8 @@ impl<A: App> Worker<'_, A> {
             error!(%error, "the mailbox or a listener cannot be watched");
         }
         let adopted = self.adopt(rest, why.into(), empty);
-        let _ = self
-            .core
-            .pipe
-            .send(&Control::Ready { adopted: adopted.adopted, lost: adopted.lost });
+        let _ =
+            self.core.pipe.send(&Control::Ready { adopted: adopted.adopted, lost: adopted.lost });
         info!(adopted = adopted.adopted, lost = adopted.lost, "serving");
     }
 
@@ -183,6 +181,7 @@ impl<A: App> Worker<'_, A> {
     }
 
     fn take_up(&mut self) {
+        self.core.forget_rest();
         let watched = self.core.watch_service();
         let keys: Vec<usize> = self.core.connections.iter().map(|(key, _)| key).collect();
         for key in keys {

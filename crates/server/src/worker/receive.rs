@@ -165,8 +165,8 @@ impl<A: App> Worker<'_, A> {
 
     fn pool_refuses(&mut self, key: usize, error: PoolError) {
         let (code, reason) = match error {
-            PoolError::ChainFull { .. } => (1009, "the message is too large"),
-            PoolError::PoolFull { .. } => (1013, "too many unfinished messages: try again later"),
+            PoolError::ChainFull => (1009, "the message is too large"),
+            PoolError::PoolFull => (1013, "too many unfinished messages: try again later"),
         };
         self.core.row.add(Cell::PoolFull, u64::from(code == 1013));
         let closed = Closed { code, reason: reason.into(), by: ClosedBy::Server };
@@ -197,11 +197,8 @@ impl<A: App> Worker<'_, A> {
 
     /// The peer's close frame: answered with the same code, or it answers ours.
     fn peer_closes(&mut self, key: usize, code: Option<u16>, reason: &str) {
-        let closed = Closed {
-            code: code.unwrap_or(1005),
-            reason: reason.to_owned(),
-            by: ClosedBy::Client,
-        };
+        let closed =
+            Closed { code: code.unwrap_or(1005), reason: reason.to_owned(), by: ClosedBy::Client };
         if let Some(closing) =
             self.core.connections[key].open_mut().and_then(|open| open.closing.as_mut())
         {

@@ -6,6 +6,7 @@
 use super::Worker;
 use super::connection::{Connection, Stage};
 use crate::app::{App, Closed, ClosedBy};
+use crate::clock::Millis;
 use crate::outbox::Crossing;
 use crate::scoreboard::Cell;
 use crate::sessions::Service;
@@ -13,6 +14,8 @@ use crate::sys::{descriptor, socket};
 use mio::unix::SourceFd;
 use std::io::{self, IoSlice};
 
+/// How long an HTTP connection that is over may take to end its half.
+const LINGER_MS: u64 = 1_000;
 /// Slices of one write.
 const SLICES: usize = 16;
 
@@ -39,6 +42,7 @@ impl<A: App> Worker<'_, A> {
 
     fn settle_one(&mut self, key: usize) {
         let Some(connection) = self.core.connections.get_mut(key) else { return };
+        linger(connection, self.core.now);
         if connection.is_over() {
             self.finish(key);
             return;
@@ -73,8 +77,10 @@ impl<A: App> Worker<'_, A> {
             }
         };
         self.core.row.add(Cell::BytesOut, sent);
-        // Nothing of the next frame is out: with the worker's death it may be closed in order.
-        if sent == 0 {
+        let connection = &mut self.core.connections[key];
+        connection.half_out = !connection.outbox.is_empty() && (sent > 0 || connection.half_out);
+        if !connection.half_out {
+            // Nothing of the next frame is out: after this worker's death it may be closed in order.
             self.core.mark(key, Service::Handling);
         }
     }
@@ -119,6 +125,21 @@ impl<A: App> Worker<'_, A> {
         core.shared.ledger.clear(connection.descriptor);
         descriptor::close(connection.descriptor);
         core.row.add(Cell::Closed, 1);
+    }
+}
+
+/// An HTTP connection that has said its last word ends its half, and waits a moment for the peer's.
+fn linger(connection: &mut Connection, now: Millis) {
+    let (said, descriptor) = (connection.outbox.is_empty(), connection.descriptor);
+    if let Some(http) = connection.http_mut()
+        && http.ending
+        && said
+        && !http.lingering
+        && !http.gone
+    {
+        socket::end_output(descriptor);
+        http.lingering = true;
+        http.deadline = now + LINGER_MS;
     }
 }
 

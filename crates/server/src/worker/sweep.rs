@@ -24,6 +24,8 @@ impl<A: App> Worker<'_, A> {
             return;
         }
         self.core.next_sweep = now + SWEEP_EVERY_MS;
+        // What could not be accepted for want of descriptors is told of by no further edge.
+        self.core.accept_ready = self.core.life.accepting();
         let ping_after = self.core.config.ping_interval_ms;
         let due: Vec<(usize, Due)> = self
             .core
@@ -35,7 +37,9 @@ impl<A: App> Worker<'_, A> {
                     Stage::Http(http) if now >= http.deadline => Due::TooLate,
                     Stage::Open(open) => match &open.closing {
                         Some(closing) if now >= closing.until => Due::Gone,
-                        None if ping_after > 0 && silent_ms >= ping_after && !open.pinged => Due::Ping,
+                        None if ping_after > 0 && silent_ms >= ping_after && !open.pinged => {
+                            Due::Ping
+                        }
                         _ => return None,
                     },
                     Stage::Http(_) => return None,

@@ -1,0 +1,475 @@
+//! The server's side: an application that writes down every hook it is called for, and does what its
+//! clients tell it.
+//!
+//! A record is one line, `PID ROLE HOOK ARGUMENTS`, appended by one `write`, so that lines of several
+//! processes never mix. The file is opened for each line: a descriptor that a worker kept would be one
+//! that nobody closes when it is killed.
+
+use crate::place::Place;
+use dunlin_server::app::Closed;
+use dunlin_server::clock::Millis;
+use dunlin_server::config::{Config, SERVER_KEYS};
+use dunlin_server::settings::{Layers, Settings};
+use dunlin_server::{
+    AddedProcess, Adoption, App, AreaRequest, ConnId, Context, Handshake, MasterContext, Message,
+    ProcessContext, ProcessEvent, ReloadReport, Reply, Request, RequestId, Response, Role, Sender,
+    Server, SlotId, StopReason, TaskFailure, TaskId, TimerDue, TimerId, UpgradeRequest, WorkerError,
+};
+use dunlin_table::{Column, ColumnKind};
+use nix::sys::signal::{Signal, raise};
+use serde::{Deserialize, Serialize};
+use std::fmt::Display;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+use tracing::level_filters::LevelFilter;
+
+/// What a client can have a task process do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Work {
+    Say(String),
+    Sleep(u64),
+    Panic,
+    Nothing,
+    Die,
+    Push(u64, String),
+    Tell(u16, String),
+}
+
+/// The whole life of the server process.
+pub(crate) fn serve(place: Place) -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::INFO)
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        .init();
+    let config = settings(&place)
+        .and_then(|settings| Config::from_settings(settings).map_err(|error| error.to_string()));
+    let config = match config {
+        Ok(config) => config,
+        Err(sentence) => {
+            eprintln!("{sentence}");
+            return ExitCode::from(2);
+        }
+    };
+    let reread = place.clone();
+    let mut server = Server::new(RecordingApp { place: place.clone() }, config)
+        .config_source(Box::new(move || settings(&reread)));
+    if place.is_marked("with_helper") {
+        server = server.add_process(AddedProcess::new("helper", move |process| {
+            help(&place, process);
+        }));
+    }
+    server.run().into()
+}
+
+fn settings(place: &Place) -> Result<Settings, String> {
+    let mut layers = Layers::default();
+    for (key, value) in place.settings() {
+        layers.flag_words(&key, &value, "--set");
+    }
+    Settings::resolve(&[SERVER_KEYS], layers).map_err(|error| error.to_string())
+}
+
+/// The added process: greets worker 0, and waits to be stopped.
+fn help(place: &Place, process: &mut ProcessContext) {
+    note(place, "helper", "process", "begins");
+    let told = process.send_pipe_message(SlotId(0), &"hello from the helper".to_owned());
+    note(place, "helper", "told", told);
+    let event = process.wait(None);
+    let stopped = event == ProcessEvent::Stop;
+    note(place, "helper", "process", if stopped { "stops" } else { "ends" });
+}
+
+/// Appends a line to the record.
+fn note(place: &Place, role: &str, hook: &str, arguments: impl Display) {
+    let line = format!("{} {role} {hook} {arguments}\n", std::process::id());
+    let opened = OpenOptions::new().create(true).append(true).open(place.record());
+    opened.and_then(|mut file| file.write_all(line.as_bytes())).expect("the record can be written");
+}
+
+pub(crate) struct RecordingApp {
+    place: Place,
+}
+
+impl RecordingApp {
+    fn in_master(&self, hook: &str, arguments: impl Display) {
+        note(&self.place, "master", hook, arguments);
+    }
+
+    fn at(&self, context: &Context<'_, Self>, hook: &str, arguments: impl Display) {
+        let role = match context.role() {
+            Role::Worker(slot) => format!("worker{slot}"),
+            Role::Task(place) => format!("task{place}"),
+        };
+        note(&self.place, &role, hook, arguments);
+    }
+
+    /// Does what a client says; gives the answer, if there is one.
+    fn obey(
+        &mut self,
+        context: &mut Context<'_, Self>,
+        conn: ConnId,
+        command: &str,
+    ) -> Option<String> {
+        let (verb, rest) = command.split_once(' ').unwrap_or((command, ""));
+        let (first, second) = rest.split_once(' ').unwrap_or((rest, ""));
+        let answer = match verb {
+            "echo" => rest.to_owned(),
+            "count" => format!("count {}", count(context, conn)),
+            "id" => {
+                let slot = context.session_info(conn).map(|info| info.slot.0);
+                format!("id {conn} {} {}", slot.unwrap_or(u16::MAX), std::process::id())
+            }
+            "push" => {
+                format!("{:?}", context.push(connection(first), Message::Text(second)))
+            }
+            "flood" | "drop" => flood(context, verb == "drop", first, second),
+            "broadcast" => {
+                context.broadcast(Message::Text(rest));
+                return None;
+            }
+            "many" => {
+                let all: Vec<ConnId> = rest.split(' ').map(connection).collect();
+                format!("many {}", context.push_many(&all, Message::Text("to many")))
+            }
+            "disconnect" => {
+                let (code, reason) = second.split_once(' ').unwrap_or((second, ""));
+                format!("{}", context.disconnect(connection(first), number(code) as u16, reason))
+            }
+            "established" => format!("{}", context.is_established(connection(first))),
+            "info" => format!("{:?}", context.session_info(connection(first))),
+            "pipe" => {
+                let sent = context.send_pipe_message(SlotId(number(first) as u16), &second.into());
+                format!("{}", sent.is_ok())
+            }
+            "task" => match context.task(&work(first, second)) {
+                Ok(task) => format!("task {}", task.0),
+                Err(error) => format!("task {error}"),
+            },
+            "after" => timer_answer(context.after(number(first), second.as_bytes()).ok()),
+            "tick" => timer_answer(context.tick(number(first), second.as_bytes()).ok()),
+            "clear" => format!("{}", context.clear_timer(TimerId(number(first)))),
+            "deadline" => {
+                let due = context.now() + number(first);
+                context.set_deadline(conn, Some(due));
+                format!("deadline {}", due.0)
+            }
+            "heartbeat" => {
+                context.set_heartbeat(conn, Some(number(first)));
+                "heartbeat".into()
+            }
+            "accept" => format!("{}", context.answer_handshake(RequestId(number(first)), chosen())),
+            "respond" => {
+                let response = Response::text(200, second);
+                format!("{}", context.respond(RequestId(number(first)), response))
+            }
+            "stats" => context.stats().to_string(),
+            "reload" => {
+                context.reload();
+                return None;
+            }
+            "shutdown" => {
+                context.shutdown();
+                return None;
+            }
+            "sleep" => {
+                thread::sleep(Duration::from_millis(number(first)));
+                "slept".into()
+            }
+            "panic" => panic!("as it was told"),
+            "die" => die(),
+            "exit" => leave(number(first)),
+            other => format!("no such command: {other}"),
+        };
+        Some(answer)
+    }
+}
+
+impl App for RecordingApp {
+    type PipeMessage = String;
+    type Task = Work;
+    type TaskResult = String;
+
+    fn columns(&self) -> Vec<Column> {
+        self.in_master("columns", "");
+        vec![Column { name: "counted".into(), kind: ColumnKind::Counter }]
+    }
+
+    fn areas(&self) -> Vec<AreaRequest> {
+        self.in_master("areas", "");
+        vec![AreaRequest { name: "messages", words: 8 }]
+    }
+
+    fn status(&self, master: &MasterContext<'_>) -> serde_json::Value {
+        let messages = master.areas.words("messages").map_or(0, |area| {
+            area.iter().map(|word| word.load(Ordering::Relaxed)).sum::<u64>()
+        });
+        serde_json::json!({ "recording": { "messages": messages } })
+    }
+
+    fn start(&mut self, master: &mut MasterContext<'_>) {
+        self.in_master("start", master.listen[0]);
+    }
+
+    fn manager_start(&mut self, _master: &mut MasterContext<'_>) {
+        self.in_master("manager_start", "");
+    }
+
+    fn worker_error(&mut self, _master: &mut MasterContext<'_>, error: &WorkerError) {
+        self.in_master(
+            "worker_error",
+            format_args!(
+                "{} {} {} {:?} {:?}",
+                error.role, error.slot, error.pid, error.exit_code, error.signal
+            ),
+        );
+    }
+
+    fn before_reload(
+        &mut self,
+        _master: &mut MasterContext<'_>,
+        settings: &Settings,
+    ) -> Result<(), String> {
+        self.in_master("before_reload", settings.count("server.max_request"));
+        match self.place.is_marked("refuse_reload") {
+            true => Err("the application refuses".into()),
+            false => Ok(()),
+        }
+    }
+
+    fn after_reload(&mut self, _master: &mut MasterContext<'_>, report: &ReloadReport) {
+        self.in_master("after_reload", format_args!("{} {:?}", report.seq, report.ok));
+    }
+
+    fn shutdown(&mut self, _master: &mut MasterContext<'_>) {
+        self.in_master("shutdown", "");
+    }
+
+    fn worker_start(&mut self, context: &mut Context<'_, Self>) -> Result<(), String> {
+        self.at(context, "worker_start", "");
+        match self.place.is_marked("fail_worker_start") {
+            true => Err("as the test wants it".into()),
+            false => Ok(()),
+        }
+    }
+
+    fn worker_stop(&mut self, context: &mut Context<'_, Self>, reason: StopReason) {
+        self.at(context, "worker_stop", format_args!("{reason:?}"));
+        if reason == StopReason::Shutdown {
+            for conn in context.connections() {
+                // A connection that is going has heard it all.
+                let _ = context.push(conn, Message::Text("last words"));
+            }
+        }
+    }
+
+    fn connect(&mut self, context: &mut Context<'_, Self>, peer: SocketAddr) {
+        self.at(context, "connect", peer);
+    }
+
+    fn handshake(
+        &mut self,
+        context: &mut Context<'_, Self>,
+        id: RequestId,
+        request: &UpgradeRequest<'_>,
+    ) -> Handshake {
+        self.at(context, "handshake", format_args!("{} {}", id.0, request.http.path));
+        match request.http.path.as_str() {
+            "/refuse" => Handshake::Refuse(Response::text(403, "no").header("X-Why", "closed")),
+            "/later" => Handshake::Later,
+            "/panic" => panic!("in handshake"),
+            "/protocol" => Handshake::Accept {
+                subprotocol: request.subprotocols.last().cloned(),
+                headers: Vec::new(),
+            },
+            _ => Handshake::accept(),
+        }
+    }
+
+    fn open(&mut self, context: &mut Context<'_, Self>, conn: ConnId, request: &UpgradeRequest<'_>) {
+        let http = request.http;
+        let query = http.query.as_deref().unwrap_or("-");
+        let header = http.headers.first("x-tea").unwrap_or("-");
+        let line = format!(
+            "{conn} {} {query} {header} {:?} {} {:?}",
+            http.path,
+            http.cookies(),
+            request.peer,
+            request.subprotocols
+        );
+        self.at(context, "open", line);
+        assert!(http.path != "/panic_in_open", "in open");
+    }
+
+    fn adopt(&mut self, context: &mut Context<'_, Self>, conn: ConnId, why: Adoption) {
+        self.at(context, "adopt", format_args!("{conn} {why:?}"));
+    }
+
+    fn message(&mut self, context: &mut Context<'_, Self>, conn: ConnId, message: Message<'_>) {
+        if let (Some(area), Role::Worker(slot)) = (context.area("messages"), context.role()) {
+            area[slot.index()].fetch_add(1, Ordering::Relaxed);
+        }
+        match message {
+            Message::Text(text) => {
+                let shown: String = text.chars().take(60).collect();
+                self.at(context, "message", format_args!("{conn} {shown}"));
+                if let Some(answer) = self.obey(context, conn, text) {
+                    // Whoever is gone or too slow gets no answer.
+                    let _ = context.push(conn, Message::Text(&answer));
+                }
+            }
+            // 16 bytes: to whom; the rest goes there as it is.
+            Message::Binary(bytes) => {
+                let (to, payload) = bytes.split_at(16.min(bytes.len()));
+                let to = connection(&String::from_utf8_lossy(to));
+                let _ = context.push(to, Message::Binary(payload));
+            }
+        }
+    }
+
+    fn request(
+        &mut self,
+        context: &mut Context<'_, Self>,
+        id: RequestId,
+        request: &Request,
+    ) -> Reply {
+        self.at(context, "request", format_args!("{} {} {}", id.0, request.method, request.path));
+        match request.path.as_str() {
+            "/now" => Reply::Now(Response::text(200, "at once").header("X-App", "yes")),
+            "/later" => Reply::Later,
+            "/panic" => panic!("in request"),
+            _ => Reply::Now(Response::text(404, "nothing here")),
+        }
+    }
+
+    fn deadline(&mut self, context: &mut Context<'_, Self>, conn: ConnId) {
+        self.at(context, "deadline", format_args!("{conn} {}", context.now().0));
+    }
+
+    fn buffer_full(&mut self, context: &mut Context<'_, Self>, conn: ConnId) {
+        self.at(context, "buffer_full", conn);
+    }
+
+    fn buffer_empty(&mut self, context: &mut Context<'_, Self>, conn: ConnId) {
+        self.at(context, "buffer_empty", conn);
+    }
+
+    fn close(&mut self, context: &mut Context<'_, Self>, conn: ConnId, closed: &Closed) {
+        let line = format!("{conn} {} {:?} {:?}", closed.code, closed.reason, closed.by);
+        self.at(context, "close", line);
+    }
+
+    fn pipe_message(&mut self, context: &mut Context<'_, Self>, from: Sender, message: String) {
+        self.at(context, "pipe_message", format_args!("{from:?} {message}"));
+    }
+
+    fn task(&mut self, context: &mut Context<'_, Self>, task: TaskId, work: Work) -> Option<String> {
+        self.at(context, "task", format_args!("{} {work:?}", task.0));
+        match work {
+            Work::Say(what) => return Some(what),
+            Work::Sleep(ms) => thread::sleep(Duration::from_millis(ms)),
+            Work::Panic => panic!("in task"),
+            Work::Nothing => return None,
+            Work::Die => die(),
+            Work::Push(to, what) => {
+                let pushed = context.push(ConnId::from_bits(to), Message::Text(&what));
+                return Some(format!("{pushed:?}"));
+            }
+            Work::Tell(slot, what) => {
+                return Some(format!("{}", context.send_pipe_message(SlotId(slot), &what).is_ok()));
+            }
+        }
+        Some("slept".into())
+    }
+
+    fn finish(
+        &mut self,
+        context: &mut Context<'_, Self>,
+        task: TaskId,
+        result: Result<String, TaskFailure>,
+    ) {
+        self.at(context, "finish", format_args!("{} {result:?}", task.0));
+    }
+
+    fn timer(&mut self, context: &mut Context<'_, Self>, timer: TimerId, due: &TimerDue<'_>) {
+        let Millis(now) = context.now();
+        let payload = String::from_utf8_lossy(due.payload).into_owned();
+        let line = format!("{} {payload} {} {} {now}", timer.0, due.ticks, due.due.0);
+        self.at(context, "timer", line);
+    }
+}
+
+fn chosen() -> Handshake {
+    Handshake::Accept { subprotocol: None, headers: vec![("X-Answered".into(), "later".into())] }
+}
+
+/// The connection's own count, in a column that the application added to the session table.
+fn count(context: &Context<'_, RecordingApp>, conn: ConnId) -> u64 {
+    let table = context.table();
+    let column = table.counter_column("counted").expect("the application's own column");
+    let word = table.counter(conn, column).expect("its connection is open");
+    word.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+/// `CONN NUMBER BYTES`: pushes until one is not taken; says how many were and what happened then.
+fn flood(
+    context: &mut Context<'_, RecordingApp>,
+    droppable: bool,
+    to: &str,
+    rest: &str,
+) -> String {
+    let (times, bytes) = rest.split_once(' ').unwrap_or((rest, "1"));
+    let payload = vec![b'x'; usize::try_from(number(bytes)).expect("a length")];
+    for taken in 0..number(times) {
+        let message = Message::Binary(&payload);
+        let pushed = match droppable {
+            true => context.push_droppable(connection(to), message),
+            false => context.push(connection(to), message),
+        };
+        if let Err(error) = pushed {
+            return format!("{taken} {error:?}");
+        }
+    }
+    format!("{} taken", number(times))
+}
+
+fn work(kind: &str, rest: &str) -> Work {
+    let (first, second) = rest.split_once(' ').unwrap_or((rest, ""));
+    match kind {
+        "sleep" => Work::Sleep(number(first)),
+        "panic" => Work::Panic,
+        "nothing" => Work::Nothing,
+        "die" => Work::Die,
+        "push" => Work::Push(connection(first).to_bits(), second.into()),
+        "tell" => Work::Tell(number(first) as u16, second.into()),
+        _ => Work::Say(rest.into()),
+    }
+}
+
+fn timer_answer(timer: Option<TimerId>) -> String {
+    timer.map_or_else(|| "refused".into(), |timer| timer.0.to_string())
+}
+
+/// Whoever is not there is the connection 0, which is never open.
+fn connection(text: &str) -> ConnId {
+    ConnId::parse(text).unwrap_or(ConnId::from_bits(0))
+}
+
+fn number(text: &str) -> u64 {
+    text.parse().unwrap_or(0)
+}
+
+fn die() -> ! {
+    raise(Signal::SIGKILL).expect("a process may kill itself");
+    unreachable!("SIGKILL came back")
+}
+
+fn leave(code: u64) -> ! {
+    std::process::exit(i32::try_from(code).unwrap_or(1))
+}
+

@@ -1,0 +1,171 @@
+//! Messages between connections and workers: order, size, slowness, goodbye.
+
+use crate::client::{Client, Heard};
+use crate::order::slow_client;
+use crate::runner::tests;
+use crate::server::{Server, wait_until};
+use tungstenite::Message;
+
+tests![
+    a_stop_says_goodbye,
+    a_second_sigterm_stops_at_once,
+    a_large_message_crosses_workers,
+    small_messages_cross_in_order,
+    a_broadcast_reaches_everybody_once,
+    a_push_to_many,
+    a_droppable_push_is_dropped_and_counted,
+    a_kept_push_closes_who_does_not_read,
+    a_disconnect_reaches_any_worker,
+    a_stale_id_is_nobody,
+];
+
+fn two() -> (Server, Client, Client) {
+    let server = Server::start(&[("server.workers", "2")]);
+    let (left, right) = (server.client_at(0), server.client_at(1));
+    (server, left, right)
+}
+
+fn a_stop_says_goodbye() {
+    let mut server = Server::start(&[("server.workers", "2")]);
+    let mut clients: Vec<Client> = (0..10).map(|_| server.client()).collect();
+    server.signal(nix::sys::signal::Signal::SIGTERM);
+    for client in &mut clients {
+        assert_eq!(client.hear_text(), "last words", "what `worker_stop` pushed comes first");
+        assert_eq!(client.hear(), Heard::Close(1001, "the server stops".into()));
+        assert_eq!(client.hear(), Heard::End);
+    }
+    assert!(server.wait_end().success());
+    let closes = server.calls("close");
+    assert_eq!(closes.len(), 10);
+    assert!(closes.iter().all(|line| line.word(1) == "1001"));
+    assert!(!server.place.run_dir().exists(), "nothing is left behind");
+}
+
+fn a_second_sigterm_stops_at_once() {
+    let mut server = Server::start(&[("server.stop_timeout", "1h")]);
+    let mut client = server.client();
+    client.say("sleep 60000");
+    server.wait_call("message", "sleep");
+    server.signal(nix::sys::signal::Signal::SIGTERM);
+    server.wait_status("the stop", |status| status["state"] == "stopping");
+    server.signal(nix::sys::signal::Signal::SIGTERM);
+    server.wait_end();
+    assert!(!server.place.run_dir().exists(), "nothing is left behind");
+}
+
+fn a_large_message_crosses_workers() {
+    let (_server, mut left, mut right) = two();
+    let payload: Vec<u8> = (0..900_u32 << 10).map(|at| (at % 251) as u8).collect();
+    for _ in 0..3 {
+        let mut message = right.id.clone().into_bytes();
+        message.extend(&payload);
+        left.socket.send(Message::binary(message)).expect("the connection takes it");
+        let heard = right.hear();
+        assert!(heard == Heard::Binary(payload.clone()), "the same bytes");
+    }
+}
+
+fn small_messages_cross_in_order() {
+    let (_server, mut left, mut right) = two();
+    let to = right.id.clone();
+    for number in 0..1_000 {
+        left.socket.write(Message::text(format!("push {to} number {number}"))).expect("taken");
+    }
+    left.socket.flush().expect("taken");
+    for number in 0..1_000 {
+        assert_eq!(right.hear_text(), format!("number {number}"));
+    }
+    for _ in 0..1_000 {
+        assert_eq!(left.hear_text(), "Ok(())");
+    }
+    assert!(right.is_quiet(), "each came once");
+}
+
+fn a_broadcast_reaches_everybody_once() {
+    let server = Server::start(&[("server.workers", "3")]);
+    let mut clients: Vec<Client> = (0..30).map(|_| server.client()).collect();
+    clients.push(server.client_at(0));
+    clients.push(server.client_at(1));
+    clients.push(server.client_at(2));
+    clients[4].say("broadcast to all");
+    for client in &mut clients {
+        assert_eq!(client.hear_text(), "to all");
+        assert_eq!(client.ask("echo after"), "after", "once");
+    }
+}
+
+fn a_push_to_many() {
+    let (server, mut left, mut right) = two();
+    let other = server.client_at(1);
+    let gone = other.id.clone();
+    other.close(1000, "");
+    server.wait_call("close", &gone);
+    let answer = left.ask(&format!("many {} {} {gone}", right.id, left.id));
+    // The sender's own comes before the answer.
+    assert_eq!(answer, "to many");
+    assert_eq!(left.hear_text(), "many 2", "those that took it");
+    assert_eq!(right.hear_text(), "to many");
+}
+
+fn a_droppable_push_is_dropped_and_counted() {
+    let server = Server::start(&[("websocket.send_buffer", "64KiB")]);
+    let mut sender = server.client();
+    let mut slow = slow_client(&server);
+    let mut taken = 0_u64;
+    let mut dropped = 0_u64;
+    wait_until("a push that is dropped", || {
+        let answer = sender.ask(&format!("drop {} 8 16384", slow.id));
+        let (count, outcome) = answer.split_once(' ').expect("how many were taken");
+        taken += count.parse::<u64>().expect("a number");
+        dropped += u64::from(outcome == "OutboxFull");
+        dropped == 3
+    });
+    let status = server.wait_status("the count", |status| status["workers"][0]["dropped"] == 3);
+    assert_eq!(status["workers"][0]["slow_closed"], 0);
+    for _ in 0..taken {
+        assert_eq!(slow.hear(), Heard::Binary(vec![b'x'; 16384]));
+    }
+    assert_eq!(slow.ask("echo still open"), "still open");
+}
+
+fn a_kept_push_closes_who_does_not_read() {
+    let server = Server::start(&[("websocket.send_buffer", "64KiB"), ("server.workers", "2")]);
+    let mut slow = slow_client(&server);
+    let mut sender = server.client_at(1 - slow.slot);
+    // From another worker: the sender is told of nothing, the receiver's worker decides.
+    wait_until("the slow one is closed", || {
+        sender.ask(&format!("flood {} 8 16384", slow.id));
+        sender.ask(&format!("established {}", slow.id)) == "false"
+    });
+    let (code, reason) = slow.hear_close();
+    assert_eq!((code, reason.as_str()), (1013, "the client reads too slowly"));
+    assert!(server.wait_call("close", &slow.id).arguments.ends_with("Server"));
+    let slot = usize::from(slow.slot);
+    server.wait_status("the count", |status| status["workers"][slot]["slow_closed"] == 1);
+    assert_eq!(sender.ask("echo tea"), "tea");
+}
+
+fn a_disconnect_reaches_any_worker() {
+    let (server, mut left, mut right) = two();
+    assert_eq!(left.ask(&format!("disconnect {} 4321 go away", right.id)), "true");
+    assert_eq!(right.hear_close(), (4321, "go away".into()));
+    let close = server.wait_call("close", &right.id);
+    assert_eq!(close.arguments, format!("{} 4321 \"go away\" Server", right.id));
+    wait_until("it is gone for everybody", || {
+        left.ask(&format!("established {}", right.id)) == "false"
+    });
+    assert_eq!(left.ask(&format!("disconnect {} 4321 again", right.id)), "false");
+}
+
+fn a_stale_id_is_nobody() {
+    let (server, mut left, right) = two();
+    let stale = right.id.clone();
+    right.close(1000, "");
+    server.wait_call("close", &stale);
+    wait_until("the row is free", || left.ask(&format!("info {stale}")) == "None");
+    // Whoever has the row now is another connection.
+    let others: Vec<Client> = (0..8).map(|_| server.client()).collect();
+    assert!(others.iter().all(|client| client.id != stale));
+    assert_eq!(left.ask(&format!("push {stale} for nobody")), "Err(NotOpen)");
+    assert_eq!(left.ask(&format!("established {stale}")), "false");
+}

@@ -1,0 +1,132 @@
+//! Upgrades and requests that are refused, answered later, or answered by a panic.
+
+use crate::client::{Client, Raw, upgrade};
+use crate::runner::tests;
+use crate::server::Server;
+use nix::sys::signal::Signal;
+
+tests![
+    a_handshake_is_refused,
+    a_handshake_is_answered_later,
+    a_handshake_that_nobody_answers,
+    a_subprotocol_is_chosen,
+    a_request_is_answered_after_a_reload,
+    a_handshake_is_answered_after_a_reload,
+    a_panic_closes_one_connection,
+    panics_elsewhere_cost_one_client,
+];
+
+fn a_handshake_is_refused() {
+    let server = Server::start(&[]);
+    let response = upgrade(server.address, "/refuse", &[]).expect_err("refused");
+    assert_eq!(response.status(), 403);
+    assert_eq!(response.headers()["X-Why"], "closed");
+    assert!(server.calls("open").is_empty());
+    assert_eq!(server.status()["sessions"]["used"], 0);
+}
+
+fn a_handshake_is_answered_later() {
+    let server = Server::start(&[]);
+    let mut waiting = Raw::connect(server.address);
+    waiting.ask_upgrade("/later");
+    let id = server.wait_call("handshake", "/later").word(0).to_owned();
+    let mut other = server.client();
+    assert_eq!(other.ask(&format!("accept {id}")), "true");
+    let (status, head, _) = waiting.hear();
+    assert_eq!(status, 101);
+    assert!(head.contains("X-Answered: later"), "{head}");
+    assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "RFC 6455's own example: {head}");
+    let mut client = waiting.into_client();
+    assert_eq!(client.ask("echo tea"), "tea");
+    assert_eq!(other.ask(&format!("accept {id}")), "false", "once");
+}
+
+fn a_handshake_that_nobody_answers() {
+    let server = Server::start(&[("websocket.handshake_timeout", "300ms")]);
+    let mut waiting = Raw::connect(server.address);
+    waiting.ask_upgrade("/later");
+    let id = server.wait_call("handshake", "/later").word(0).to_owned();
+    assert_eq!(waiting.hear().0, 503);
+    assert_eq!(server.client().ask(&format!("accept {id}")), "false", "its client is gone");
+}
+
+fn a_subprotocol_is_chosen() {
+    let server = Server::start(&[]);
+    let offered = [("Sec-WebSocket-Protocol", "tea, coffee")];
+    let (socket, response) = upgrade(server.address, "/protocol", &offered).expect("accepted");
+    assert_eq!(response.headers()["Sec-WebSocket-Protocol"], "coffee");
+    let mut client = Client::over(socket);
+    let id = client.id.clone();
+    assert!(server.wait_call("open", &id).arguments.ends_with("[\"tea\", \"coffee\"]"));
+    let info = client.ask(&format!("info {id}"));
+    assert!(info.contains("subprotocol: \"coffee\""), "{info}");
+    server.reload(Signal::SIGUSR1);
+    let info = client.ask(&format!("info {id}"));
+    assert!(info.contains("subprotocol: \"coffee\""), "kept over a reload: {info}");
+}
+
+fn a_request_is_answered_after_a_reload() {
+    let server = Server::start(&[]);
+    let mut waiting = Raw::connect(server.address);
+    waiting.get("/later");
+    // Pipelined behind it, and half of a third: all of it travels.
+    waiting.get("/now");
+    std::io::Write::write_all(&mut waiting.stream, b"GET /now HTTP/1.1\r\nHo").expect("taken");
+    let id = server.wait_call("request", "/later").word(0).to_owned();
+    let mut other = server.client();
+    let report = server.reload(Signal::SIGUSR1);
+    assert_eq!(report["ok"], true);
+    assert_eq!(other.ask(&format!("respond {id} here you are")), "true");
+    let (status, _, body) = waiting.hear();
+    assert_eq!((status, body.as_str()), (200, "here you are"));
+    assert_eq!(waiting.hear().2, "at once");
+    std::io::Write::write_all(&mut waiting.stream, b"st: dunlin\r\n\r\n").expect("taken");
+    assert_eq!(waiting.hear().2, "at once");
+    assert_eq!(server.calls("request").len(), 3, "each once");
+}
+
+fn a_handshake_is_answered_after_a_reload() {
+    let server = Server::start(&[]);
+    let mut waiting = Raw::connect(server.address);
+    waiting.ask_upgrade("/later");
+    let id = server.wait_call("handshake", "/later").word(0).to_owned();
+    server.reload(Signal::SIGUSR1);
+    let mut other = server.client();
+    assert_eq!(other.ask(&format!("accept {id}")), "true");
+    assert_eq!(waiting.hear().0, 101);
+    let mut client = waiting.into_client();
+    assert_eq!(client.ask("echo tea"), "tea");
+    assert!(server.wait_call("open", &client.id).arguments.contains("/later"));
+}
+
+fn a_panic_closes_one_connection() {
+    let server = Server::start(&[]);
+    let (mut unlucky, mut neighbour) = (server.client(), server.client());
+    unlucky.say("panic");
+    assert_eq!(unlucky.hear_close(), (1011, "internal error".into()));
+    let close = server.wait_call("close", &unlucky.id);
+    assert_eq!(close.arguments, format!("{} 1011 \"internal error\" Server", unlucky.id));
+    assert_eq!(neighbour.ask("echo tea"), "tea");
+    assert_eq!(neighbour.who().2, unlucky.pid, "the worker lives");
+    let status = server.wait_status("the count", |status| status["workers"][0]["hook_panics"] == 1);
+    assert_eq!((&status["workers"][0]["restarts"], &status["sessions"]["used"]), (&0.into(), &1.into()));
+}
+
+fn panics_elsewhere_cost_one_client() {
+    let server = Server::start(&[]);
+    let response = upgrade(server.address, "/panic", &[]).expect_err("a panic in handshake");
+    assert_eq!(response.status(), 500);
+    let mut raw = Raw::connect(server.address);
+    raw.get("/panic");
+    assert_eq!(raw.hear().0, 500);
+    raw.get("/now");
+    assert_eq!(raw.hear().0, 200, "the connection goes on");
+    let (mut socket, _) = upgrade(server.address, "/panic_in_open", &[]).expect("accepted");
+    let closed = socket.read().expect("a close frame");
+    let tungstenite::Message::Close(Some(frame)) = closed else { panic!("{closed:?}") };
+    assert_eq!(u16::from(frame.code), 1011);
+    assert_eq!(socket.close(None).ok(), Some(()));
+    server.wait_call("close", "1011");
+    server.wait_status("the count", |status| status["workers"][0]["hook_panics"] == 3);
+    assert_eq!(server.client().ask("echo tea"), "tea");
+}

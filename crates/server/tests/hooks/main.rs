@@ -1,0 +1,35 @@
+//! Every hook, in the process and the order that [`dunlin_server::App`] promises, and what becomes of
+//! connections when processes are replaced or killed.
+//!
+//! The binary is both sides: with [`server::SERVER_OF`] in its environment it is the server of that
+//! directory, else it runs the tests, each against servers of its own. `cargo test --test hooks -- WORD`
+//! runs the tests whose names contain the word; `--test-threads N` sets how many run at once.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test is a shell: it reads clocks, and its server obeys the command to exit"
+)]
+#![expect(clippy::exit, reason = "its server obeys the command to exit")]
+
+mod app;
+mod client;
+mod crashes;
+mod flow;
+mod handshakes;
+mod order;
+mod place;
+mod reloads;
+mod runner;
+mod server;
+mod timing;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if let Some(dir) = std::env::var_os(server::SERVER_OF) {
+        return app::serve(place::Place::existing(Path::new(&dir)));
+    }
+    let tests =
+        [order::TESTS, handshakes::TESTS, reloads::TESTS, crashes::TESTS, flow::TESTS, timing::TESTS];
+    runner::run(&tests.concat())
+}
