@@ -3,7 +3,7 @@
 //! Invariant: between two hooks a worker keeps nothing but its settings and handles on shared memory,
 //! so any worker may go on with any connection.
 
-use crate::close::CloseReason;
+use crate::close::{self, CloseReason};
 use crate::config::{ConfigError, ImConfig, listen_addresses};
 use crate::http;
 use crate::methods;
@@ -26,10 +26,9 @@ pub(crate) const RECONNECT: Reconnect = Reconnect { base_ms: 500, max_ms: 30_000
 pub struct ImApp {
     pub(crate) config: ImConfig,
     max_sessions: u32,
-    /// Random words for the node's id and the index's seed, drawn before the first fork: a generator
-    /// that is copied by a fork repeats itself.
+    /// Random words for the node's id and the index's seed, drawn once for all processes.
     random: [u64; 2],
-    /// There from `start` on, which runs before the first fork.
+    /// There from `start` on, which runs before any other process is there.
     tables: Option<Tables>,
 }
 
@@ -71,7 +70,7 @@ impl ImApp {
 
     /// What is in shared memory.
     pub(crate) fn tables(&self) -> &Tables {
-        self.tables.as_ref().expect("`start` ran in the master before anything else was forked")
+        self.tables.as_ref().expect("`start` ran in the master before any other hook")
     }
 
     /// Says `bye` and closes, after what is queued. False if the connection is not open.
@@ -154,6 +153,10 @@ impl App for ImApp {
         context.push_many(&connections, Message::Text(&bye));
     }
 
+    fn goodbye(code: u16, reason: &str) -> Option<String> {
+        Some(notification::encode(&close::bye(code, reason.to_owned().into(), 1)))
+    }
+
     fn handshake(
         &mut self,
         _context: &mut Context<'_, Self>,
@@ -196,7 +199,7 @@ impl App for ImApp {
     }
 
     fn deadline(&mut self, context: &mut Context<'_, Self>, conn: ConnId) {
-        let moved = context.table().deadline(conn).is_none_or(|at| at > context.now());
+        let moved = context.table().deadline(conn).is_some_and(|at| at > context.now());
         if !moved {
             let logged_in = self.tables().is_logged_in(context.table(), conn);
             Self::say_bye(context, conn, session::overdue(logged_in));

@@ -4,6 +4,7 @@
 //! apply it to the close frame.
 
 use crate::protocol::notification::Bye;
+use std::borrow::Cow;
 
 /// Why the application closes a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -61,11 +62,16 @@ impl CloseReason {
     /// The `bye` that goes before the close frame; `connections` is how many are closed at once.
     #[must_use]
     pub fn bye(self, connections: usize) -> Bye {
-        let code = self.code();
-        let reconnect = may_reconnect(code);
-        let after_ms = if reconnect { spread_ms(connections) } else { [0, 0] };
-        Bye { code, reason: self.text(), reconnect, after_ms }
+        bye(self.code(), self.text().into(), connections)
     }
+}
+
+/// The `bye` for any code, the engine's own among them.
+#[must_use]
+pub fn bye(code: u16, reason: Cow<'static, str>, connections: usize) -> Bye {
+    let reconnect = may_reconnect(code);
+    let after_ms = if reconnect { spread_ms(connections) } else { [0, 0] };
+    Bye { code, reason, reconnect, after_ms }
 }
 
 /// Whether a client that was closed with this code should connect again by itself.

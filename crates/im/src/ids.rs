@@ -95,7 +95,7 @@ name! {
     RoomId
 }
 
-/// This server among others: 64 random bits, drawn once before the first fork.
+/// This server among others: 64 random bits, drawn once for all its processes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NodeId(pub u64);
 

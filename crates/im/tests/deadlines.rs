@@ -6,12 +6,9 @@ use serde_json::json;
 
 /// Calls the deadline hook as the worker would, if the deadline has passed.
 fn expire(house: &mut House, conn: ConnId) -> Option<(u16, bool)> {
-    let now = house.worker.context::<dunlin_im::ImApp>().now();
-    let due = house.worker.table().deadline(conn)?;
-    if due > now {
+    if !house.worker.expire(&mut house.app, conn) {
         return None;
     }
-    house.app.deadline(&mut house.worker.context(), conn);
     let said = house.heard(conn);
     let (closed, code) = said.closed[0];
     assert_eq!((closed, said.closed.len()), (conn, 1));

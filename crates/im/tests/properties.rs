@@ -30,8 +30,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(4, 40, 6, move |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::btree_map(names.clone(), inner, 0..6)
-                .prop_map(Value::from_iter),
+            prop::collection::btree_map(names.clone(), inner, 0..6).prop_map(Value::from_iter),
         ]
     })
 }

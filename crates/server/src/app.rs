@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! master   columns, areas · start · (first forks) · manager_start · … worker_error … ·
-//!          before_reload · after_reload · … · shutdown (after the last child)
+//!          before_reload · after_reload · process_output · … · shutdown (after the last child)
 //! worker   worker_start · adopt* · connect · handshake · open · message* · buffer_full ·
 //!          buffer_empty · deadline · close · … · worker_stop
 //!          request, pipe_message, finish, timer: whenever they come
@@ -81,6 +81,12 @@ pub trait App: Sized + 'static {
     /// Master: a reload is over, well or not.
     fn after_reload(&mut self, _master: &mut MasterContext<'_>, _report: &ReloadReport) {}
 
+    /// Master: an added process wrote this into its pipe: a packet, or a piece of its stream or standard
+    /// output. Left to itself it becomes a line of the log.
+    fn process_output(&mut self, _master: &mut MasterContext<'_>, process: &str, bytes: &[u8]) {
+        tracing::info!(process, output = %String::from_utf8_lossy(bytes).trim_end(), "says");
+    }
+
     /// Master, once, last: every child has ended.
     fn shutdown(&mut self, _master: &mut MasterContext<'_>) {}
 
@@ -140,7 +146,8 @@ pub trait App: Sized + 'static {
     }
 
     /// Worker: the session's deadline ([`Context::set_deadline`]) has passed, and everything the
-    /// client had sent by now has been read.
+    /// client had sent by now has been read. The deadline is cleared already; set another if one is
+    /// wanted.
     fn deadline(&mut self, _context: &mut Context<'_, Self>, _conn: ConnId) {}
 
     /// Worker: the connection's unsent output passed the high watermark.
@@ -148,6 +155,14 @@ pub trait App: Sized + 'static {
 
     /// Worker: the connection's unsent output fell to the low watermark again.
     fn buffer_empty(&mut self, _context: &mut Context<'_, Self>, _conn: ConnId) {}
+
+    /// A last text message before a close frame that the engine itself sends (a protocol violation, a
+    /// limit, a lost worker; not after [`Context::disconnect`] or [`App::worker_stop`]), where the
+    /// outbox has room for it. Knows no connection, so that it may be asked anywhere.
+    #[must_use]
+    fn goodbye(_code: u16, _reason: &str) -> Option<String> {
+        None
+    }
 
     /// Worker: an opened connection is over; its row is freed right after. Called exactly once for
     /// each `open`; for one that a dead worker served, in its successor.

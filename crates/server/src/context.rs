@@ -101,7 +101,7 @@ impl<'a, A: App> Context<'a, A> {
     }
 
     /// From now on every frame of the connection moves its deadline to `after_ms` from then; `None`
-    /// ends that. Costs no message between processes.
+    /// ends that, and the deadline. Costs no message between processes.
     pub fn set_heartbeat(&mut self, conn: ConnId, after_ms: Option<u64>) {
         self.effects.set_heartbeat(conn, after_ms);
     }
@@ -117,6 +117,15 @@ impl<'a, A: App> Context<'a, A> {
     ) -> Result<(), SendError> {
         let bytes = crate::ipc::codec::encode_value(message).map_err(SendError::Encode)?;
         self.effects.send_pipe_message(to, bytes)
+    }
+
+    /// Writes into the pipe of an added process, which reads it by
+    /// [`ProcessContext::wait`](crate::process::ProcessContext::wait) or on its standard input.
+    ///
+    /// # Errors
+    /// There is no such process, or it does not read.
+    pub fn write_process(&mut self, process: &str, bytes: &[u8]) -> Result<(), SendError> {
+        self.effects.write_process(process, bytes)
     }
 
     /// Hands work to a task process; its result comes to [`App::finish`] of this slot.
@@ -245,6 +254,11 @@ pub trait Effects {
     /// # Errors
     /// See [`SendError`].
     fn send_pipe_message(&mut self, to: SlotId, message: Vec<u8>) -> Result<(), SendError>;
+    /// See [`Context::write_process`].
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    fn write_process(&mut self, process: &str, bytes: &[u8]) -> Result<(), SendError>;
     /// See [`Context::task`].
     ///
     /// # Errors
@@ -331,6 +345,9 @@ pub enum SendError {
     /// There is no such slot.
     #[error("there is no slot {0}")]
     NoSuchSlot(SlotId),
+    /// There is no added process of this name.
+    #[error("there is no added process of this name")]
+    NoSuchProcess,
     /// There are no task processes (`server.task_workers` is 0).
     #[error("there is no task process: server.task_workers is 0")]
     NoTaskProcess,

@@ -116,6 +116,9 @@ impl<A: App> Server<A> {
         let system = |what| move |source| StartError::System { what, source };
         descriptor::hold_standard_numbers()
             .map_err(system("standard input, output and error cannot be held open"))?;
+        // First of all: a signal that comes while the server starts is acted on when it has.
+        signals::register(&master::all_signals())
+            .map_err(system("the signal handlers cannot be set"))?;
         let descriptors = self.check_descriptors()?;
         let run_dir = RunDir::locate(Some(self.config.run_dir.as_path())).occupy()?;
         let made = self.make_shared(descriptors);
@@ -127,8 +130,6 @@ impl<A: App> Server<A> {
                 return Err(error);
             }
         };
-        signals::register(&master::all_signals())
-            .map_err(system("the signal handlers cannot be set"))?;
         let highest = i32::try_from(descriptors).unwrap_or(i32::MAX).saturating_sub(1);
         descriptor::reserve_table(highest)
             .map_err(system("the descriptor table cannot be reserved"))?;
@@ -217,6 +218,7 @@ impl<A: App> Server<A> {
         }
         for process in &self.processes {
             let (outer, inner) = process::pair(process.pipe)?;
+            wiring.process_names.push(process.name.clone());
             wiring.process_outer.push(outer);
             wiring.process_inner.push(inner);
         }

@@ -283,6 +283,10 @@ impl Effects for FakeWorker {
         Ok(())
     }
 
+    fn write_process(&mut self, _process: &str, _bytes: &[u8]) -> Result<(), SendError> {
+        Err(SendError::NoSuchProcess)
+    }
+
     fn task(&mut self, work: Vec<u8>) -> Result<TaskId, SendError> {
         let task = TaskId(self.next_id());
         self.deeds.push(Deed::Task { task, work });

@@ -8,6 +8,7 @@ use crate::protocol::params::Target;
 use crate::protocol::reply::to_text;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 
 /// The text of a notification.
 #[must_use]
@@ -97,7 +98,7 @@ pub struct Bye {
     /// The close code that follows.
     pub code: u16,
     /// A sentence for people.
-    pub reason: &'static str,
+    pub reason: Cow<'static, str>,
     /// Whether to connect again.
     pub reconnect: bool,
     /// Between how many milliseconds and how many a client waits before it does.

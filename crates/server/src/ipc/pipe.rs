@@ -25,8 +25,8 @@ const SENTENCE_MAX: usize = 4 << 10;
 /// Master and child, to each other.
 #[derive(Encode, Decode, Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Control {
-    /// To a worker: stop reading, put what is left where the successor finds it.
-    Rest,
+    /// To a worker: stop reading, put what is left where the successor, of this generation, finds it.
+    Rest { successor: u32 },
     /// To a worker at rest: the successor failed, go on.
     Resume,
     /// To a prepared worker: the slot is yours; adopt what belongs to it. `rest` is the memfd of what
@@ -42,16 +42,14 @@ pub(crate) enum Control {
     Prepared,
     /// From a child: `worker_start` failed.
     PrepareFailed { sentence: String },
-    /// From a worker: it rests; `rest` is the memfd of what is left.
-    Rested { rest: Option<i32>, connections: u32 },
+    /// From a worker: it rests for this successor; `rest` is the memfd of what is left.
+    Rested { successor: u32, rest: Option<i32>, connections: u32 },
     /// From a worker: it serves.
     Ready { adopted: u32, lost: u32 },
     /// From a child: the application asks for this.
     Ask(WireDeed),
     /// From a worker: it has served `server.max_request` messages, or got SIGTERM; replace it.
     Recycle,
-    /// From an added process: these bytes came out of its pipe's inner side.
-    Said { bytes: Vec<u8> },
 }
 
 /// [`Adoption`] on the wire.
@@ -182,11 +180,12 @@ mod tests {
         let (mut ours, mut theirs) = (Pipe::new(a), Pipe::new(b));
         let failed = Control::PrepareFailed { sentence: cut_sentence(&"é".repeat(5000)) };
         ours.send(&failed).expect("room");
-        ours.send(&Control::Rested { rest: Some(9), connections: 3 }).expect("room");
+        let rested = Control::Rested { successor: 2, rest: Some(9), connections: 3 };
+        ours.send(&rested).expect("room");
         assert_eq!(theirs.receive(), Some(failed));
-        assert_eq!(theirs.receive(), Some(Control::Rested { rest: Some(9), connections: 3 }));
+        assert_eq!(theirs.receive(), Some(rested));
         assert_eq!(theirs.receive(), None);
-        let stuck = (0..100_000).find(|_| ours.send(&Control::Rest).is_err());
+        let stuck = (0..100_000).find(|_| ours.send(&Control::Leave).is_err());
         assert!(stuck.is_some(), "a backlog has an end");
         while theirs.receive().is_some() {
             ours.retry();

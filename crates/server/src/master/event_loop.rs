@@ -15,7 +15,7 @@ use crate::control::{ControlAnswer, ControlRequest};
 use crate::ipc::pipe::{Control, WireDeed};
 use crate::logging;
 use crate::scoreboard::Cell;
-use crate::sys::{fork, signals as sys_signals};
+use crate::sys::{descriptor, fork, signals as sys_signals};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Token};
 use std::io;
@@ -23,8 +23,14 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 
 const SIGNALS: Token = Token(1);
+/// Tokens from here on are the outer ends of added processes' pipes.
+const FIRST_PROCESS: usize = 16;
 /// Tokens from here on are children's: handle and pipe in turn.
-const FIRST_CHILD: usize = 16;
+const FIRST_CHILD: usize = 1 << 20;
+/// Pieces taken from an added process's pipe in one turn.
+const PIECES_PER_TURN: usize = 16;
+/// Longest piece taken at once.
+const PIECE_MAX: usize = 64 << 10;
 
 /// How often time passes for the state while something is under way, and while nothing is.
 const BUSY_TICK_MS: u64 = 10;
@@ -44,6 +50,7 @@ impl<A: App> Master<A> {
         let registered =
             self.poll.registry().register(&mut SourceFd(&signals), SIGNALS, Interest::READABLE);
         registered.map_err(|error| format!("the master cannot watch its signals: {error}"))?;
+        self.watch_process_pipes()?;
         let mut events = Events::with_capacity(256);
         loop {
             let timeout = Duration::from_millis(self.next_tick_ms());
@@ -60,6 +67,9 @@ impl<A: App> Master<A> {
                 match event.token() {
                     SIGNALS => came = sys_signals::drain(signals),
                     STATUS_READERS | control::CONTROL => {}
+                    Token(token) if (FIRST_PROCESS..FIRST_CHILD).contains(&token) => {
+                        self.saying.insert(token - FIRST_PROCESS);
+                    }
                     Token(token) if token >= FIRST_CHILD => {
                         let key = (token - FIRST_CHILD) / 2;
                         if (token - FIRST_CHILD).is_multiple_of(2) {
@@ -73,6 +83,7 @@ impl<A: App> Master<A> {
             }
             pipes.into_iter().for_each(|key| self.read_pipe(key));
             self.act_on_signals(came);
+            self.hear_processes();
             self.serve_control();
             self.serve_status();
             self.do_what_hooks_asked();
@@ -90,12 +101,47 @@ impl<A: App> Master<A> {
                 || !seat.leaving.is_empty()
                 || seat.current.as_ref().is_none_or(|life| life.phase != Phase::Running)
         });
-        if moving || self.status_pipe.has_slow_readers() || self.control.is_busy() {
+        if !self.saying.is_empty() {
+            0
+        } else if moving || self.status_pipe.has_slow_readers() || self.control.is_busy() {
             BUSY_TICK_MS
         } else if self.sweep.is_under_way() || self.status_pipe.needs_ticks() {
             TICK_MS
         } else {
             IDLE_TICK_MS
+        }
+    }
+
+    fn watch_process_pipes(&mut self) -> Result<(), String> {
+        for (place, outer) in self.wiring.process_outer.iter().enumerate() {
+            let token = Token(FIRST_PROCESS + place);
+            self.poll
+                .registry()
+                .register(&mut SourceFd(outer), token, Interest::READABLE)
+                .map_err(|error| format!("the master cannot watch a process's pipe: {error}"))?;
+        }
+        Ok(())
+    }
+
+    /// What added processes wrote into their pipes, a bounded share per turn.
+    fn hear_processes(&mut self) {
+        for place in std::mem::take(&mut self.saying) {
+            let outer = self.wiring.process_outer[place];
+            let name = self.wiring.process_names[place].clone();
+            let mut piece = vec![0; PIECE_MAX];
+            for turn in 0..=PIECES_PER_TURN {
+                if turn == PIECES_PER_TURN {
+                    self.saying.insert(place);
+                    break;
+                }
+                match descriptor::read(outer, &mut piece) {
+                    Ok(length) if length > 0 => {
+                        let said = piece[..length].to_vec();
+                        self.hook(|app, master| app.process_output(master, &name, &said));
+                    }
+                    _ => break,
+                }
+            }
         }
     }
 
@@ -125,9 +171,9 @@ impl<A: App> Master<A> {
                 Control::PrepareFailed { sentence } => {
                     self.input(Input::PrepareFailed(seat, generation, sentence));
                 }
-                Control::Rested { rest, connections } => {
+                Control::Rested { successor, rest, connections } => {
                     info!(%seat, connections, "rests");
-                    self.input(Input::Rested(seat, generation, rest));
+                    self.input(Input::Rested(seat, generation, successor, rest));
                 }
                 Control::Ready { adopted, lost } => {
                     self.input(Input::Ready(seat, generation, adopted, lost));

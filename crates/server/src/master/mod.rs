@@ -42,6 +42,7 @@ use crate::sys::{packet, signals as sys_signals};
 use crate::wiring::Wiring;
 use mio::Poll;
 use serde_json::Value as Json;
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -81,12 +82,16 @@ pub(crate) struct Master<A: App> {
     control: ControlSocket,
     sweep: Sweep,
     stuck: Stuck,
+    /// Places of added processes whose pipes may hold something.
+    saying: BTreeSet<usize>,
     asked: Vec<MasterDeed>,
     started_at_ms: u64,
     generation: u64,
     reloads: ReloadCounts,
     last_reload: ReloadReport,
     pending_reload: Option<reload::Pending>,
+    /// Who asked for a reload while one was under way.
+    next_waiting: Vec<control::Waiting>,
     exit: Option<Result<(), String>>,
     now: Millis,
 }
@@ -119,6 +124,7 @@ impl<A: App> Master<A> {
             processes,
             sweep: Sweep::new(shared.ledger),
             stuck: Stuck::default(),
+            saying: BTreeSet::new(),
             shared,
             wiring,
             run_dir,
@@ -135,6 +141,7 @@ impl<A: App> Master<A> {
             reloads: ReloadCounts::default(),
             last_reload: ReloadReport::default(),
             pending_reload: None,
+            next_waiting: Vec::new(),
             exit: None,
             now: clock::now(),
         })
@@ -203,8 +210,6 @@ impl<A: App> Master<A> {
 
     /// The status object, the application's part merged in.
     fn status(&mut self) -> Json {
-        let names: Vec<String> =
-            self.processes.iter().map(|process| process.name.clone()).collect();
         let mailbox_bytes: Vec<u64> =
             self.wiring.mailboxes.iter().map(|end| packet::waiting_bytes(*end)).collect();
         let facts = ServerFacts {
@@ -216,7 +221,7 @@ impl<A: App> Master<A> {
             config: self.config.config_path.as_ref().map(|path| path.display().to_string()),
             reloads: self.reloads,
             last_reload: &self.last_reload,
-            processes: &names,
+            processes: &self.wiring.process_names,
             mailbox_bytes: &mailbox_bytes,
         };
         let mut object = status::status(&facts, &self.shared);

@@ -27,8 +27,8 @@ impl<A: App> Master<A> {
     /// in the end.
     pub(super) fn begin_reload(&mut self, tasks_only: bool, waiting: Option<Waiting>) {
         self.reloads.asked += 1;
-        if let Some(pending) = &mut self.pending_reload {
-            pending.waiting.extend(waiting);
+        if self.pending_reload.is_some() {
+            self.next_waiting.extend(waiting);
             self.input(Input::Reload { tasks_only });
             return;
         }
@@ -113,9 +113,17 @@ impl<A: App> Master<A> {
         };
         info!(report = ?self.last_reload, "reloaded");
         self.tell_reload(pending.waiting);
+        let mut waiting = std::mem::take(&mut self.next_waiting);
         if self.state.take_again() && !self.state.is_stopping() {
-            self.begin_reload(false, None);
+            // Counted when it was asked for.
             self.reloads.asked -= 1;
+            self.begin_reload(false, None);
+            match &mut self.pending_reload {
+                Some(pending) => pending.waiting.append(&mut waiting),
+                None => self.tell_reload(waiting),
+            }
+        } else {
+            self.tell_reload(waiting);
         }
     }
 

@@ -24,8 +24,8 @@ pub(super) enum Input {
     Prepared(Seat, u32),
     /// A child could not.
     PrepareFailed(Seat, u32, String),
-    /// A worker rests.
-    Rested(Seat, u32, Option<i32>),
+    /// A worker rests, for the successor of the second generation.
+    Rested(Seat, u32, u32, Option<i32>),
     /// A worker serves.
     Ready(Seat, u32, u32, u32),
     /// A worker wants to be replaced.
@@ -154,7 +154,9 @@ impl State {
             Input::PrepareFailed(seat, generation, sentence) => {
                 self.successor_failed(now, seat, generation, &sentence);
             }
-            Input::Rested(seat, generation, rest) => self.rested(now, seat, generation, rest),
+            Input::Rested(seat, generation, successor, rest) => {
+                self.rested(now, seat, generation, successor, rest);
+            }
             Input::Ready(seat, generation, adopted, lost) => {
                 self.ready(now, seat, generation, adopted, lost);
             }
@@ -200,23 +202,30 @@ impl State {
             Some(current) if current.phase == Phase::Running => {
                 current.enter(Phase::AskedToRest, now);
                 let owner = current.generation;
-                self.actions.push(Action::Tell(seat, owner, Control::Rest));
+                let rest = Control::Rest { successor: generation };
+                self.actions.push(Action::Tell(seat, owner, rest));
             }
             Some(_) => {}
             None => self.commit(now, seat, None, WireAdoption::Crash),
         }
     }
 
-    fn rested(&mut self, now: Millis, seat: Seat, generation: u32, rest: Option<i32>) {
+    fn rested(
+        &mut self,
+        now: Millis,
+        seat: Seat,
+        generation: u32,
+        successor: u32,
+        rest: Option<i32>,
+    ) {
         let Some(state) = self.seats.get_mut(&seat) else { return };
-        let ready = state.successor.as_ref().is_some_and(|life| life.phase == Phase::Prepared);
-        match &state.current {
-            Some(current) if current.generation == generation && ready => {}
-            Some(current) if current.generation == generation => {
-                // The successor was given up meanwhile: the answer crossed `Resume` on the way.
-                return;
-            }
-            _ => return,
+        let awaited =
+            state.successor_of(successor).is_some_and(|life| life.phase == Phase::Prepared);
+        let owns = state.current.as_ref().is_some_and(|life| life.generation == generation);
+        if !owns || !awaited {
+            // That successor was given up meanwhile: the answer crossed `Resume` on the way. It must
+            // not pass for an answer to the next one's `Rest`, for this worker goes on in between.
+            return;
         }
         if let Some(mut old) = state.current.take() {
             old.enter(Phase::Leaving, now);
@@ -538,3 +547,7 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

@@ -377,7 +377,10 @@ impl World {
             match action {
                 Action::Spawn(seat, generation) => {
                     let others = self.children.keys().filter(|(other, _)| *other == seat);
-                    assert!(others.map(|(_, known)| *known).max() < Some(generation), "a new number");
+                    assert!(
+                        others.map(|(_, known)| *known).max() < Some(generation),
+                        "a new number"
+                    );
                     let child = SimulatedChild {
                         stage: Stage::Born,
                         alive: true,
@@ -396,9 +399,15 @@ impl World {
                     for ((other, life), child) in &self.children {
                         let serves = child.alive && child.stage == Stage::Serving;
                         let another = *other == seat && *life != generation;
-                        assert!(!(another && serves), "{seat}: {life} serves at {generation}'s commit");
+                        assert!(
+                            !(another && serves),
+                            "{seat}: {life} serves at {generation}'s commit"
+                        );
                         let wakes = child.alive && child.inbox.contains(&Control::Resume);
-                        assert!(!(another && wakes), "{seat}: {life} will go on beside {generation}");
+                        assert!(
+                            !(another && wakes),
+                            "{seat}: {life} will go on beside {generation}"
+                        );
                     }
                 }
                 Action::AllGone => {
@@ -407,7 +416,10 @@ impl World {
                 }
                 Action::ReloadDone(outcome) => self.reloads_done += usize::from(outcome.by_request),
                 Action::GiveUp(sentence) => panic!("it was up once: {sentence}"),
-                Action::Commit(..) | Action::MarkLost(..) | Action::ReportDeath(..) | Action::AllReady => {}
+                Action::Commit(..)
+                | Action::MarkLost(..)
+                | Action::ReportDeath(..)
+                | Action::AllReady => {}
             }
         }
         self.check();

@@ -274,7 +274,10 @@ pub(super) fn write_whole(end: RawFd, bytes: &[u8]) -> io::Result<()> {
     while !left.is_empty() {
         match descriptor::write(end, left) {
             Ok(written) => left = &left[written..],
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => packet::wait_writable(end)?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                // However long it takes; the loop asks again.
+                packet::wait_writable(end, Duration::from_secs(1))?;
+            }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }

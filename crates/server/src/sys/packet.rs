@@ -36,18 +36,18 @@ pub(crate) fn stream_pair() -> io::Result<(RawFd, RawFd)> {
     Ok((release(a), release(b)))
 }
 
-/// Waits until an end takes more.
-pub(crate) fn wait_writable(end: RawFd) -> io::Result<()> {
-    let mut watched = [PollFd::new(borrow(end), PollFlags::POLLOUT)];
-    match poll(&mut watched, PollTimeout::NONE) {
-        Ok(_) | Err(Errno::EINTR) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+/// Waits until an end takes more; false: not in time.
+pub(crate) fn wait_writable(end: RawFd, timeout: Duration) -> io::Result<bool> {
+    wait(end, PollFlags::POLLOUT, timeout)
 }
 
 /// Waits until there is something to read, or an end; false: not in time.
 pub(crate) fn wait_readable(end: RawFd, timeout: Duration) -> io::Result<bool> {
-    let mut watched = [PollFd::new(borrow(end), PollFlags::POLLIN)];
+    wait(end, PollFlags::POLLIN, timeout)
+}
+
+fn wait(end: RawFd, what: PollFlags, timeout: Duration) -> io::Result<bool> {
+    let mut watched = [PollFd::new(borrow(end), what)];
     let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX);
     match poll(&mut watched, timeout) {
         Ok(count) => Ok(count > 0),

@@ -7,7 +7,7 @@
 
 use super::descriptor;
 use signal_hook::low_level;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
@@ -36,14 +36,16 @@ pub(crate) fn register(signals: &[i32]) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives this process a pipe of its own for signals; the end to watch. What came before is forgotten.
-/// Both ends are returned so that they can be noted in the ledger.
+/// Gives this process a pipe of its own for signals; the end to watch. What was recorded before is
+/// told by it at once. Both ends are returned so that they can be noted in the ledger.
 pub(crate) fn own_pipe() -> io::Result<(RawFd, RawFd)> {
     let (read, write) = UnixStream::pair()?;
     read.set_nonblocking(true)?;
     write.set_nonblocking(true)?;
-    CAME.store(0, Ordering::SeqCst);
     WAKE.store(write.as_raw_fd(), Ordering::SeqCst);
+    if CAME.load(Ordering::SeqCst) != 0 {
+        (&write).write_all(&[1])?;
+    }
     Ok((read.into_raw_fd(), write.into_raw_fd()))
 }
 

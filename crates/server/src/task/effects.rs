@@ -78,6 +78,10 @@ impl Effects for Core {
         })
     }
 
+    fn write_process(&mut self, process: &str, bytes: &[u8]) -> Result<(), SendError> {
+        self.wiring.write_process(process, bytes)
+    }
+
     fn task(&mut self, _work: Vec<u8>) -> Result<TaskId, SendError> {
         Err(SendError::NotAWorker)
     }

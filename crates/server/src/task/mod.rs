@@ -40,6 +40,7 @@ pub(crate) struct Core {
     queue: RawFd,
     shared: Shared,
     post: Post,
+    wiring: Wiring,
     row: ProcessRow,
     stop: bool,
 }
@@ -70,6 +71,7 @@ fn live<A: App>(app: &mut A, birth: Birth) -> io::Result<i32> {
         control: Pipe::new(birth.control),
         queue: birth.queue,
         post: Post::new(&birth.wiring.post),
+        wiring: birth.wiring,
         shared: birth.shared,
         row,
         stop: false,

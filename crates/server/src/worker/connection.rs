@@ -105,6 +105,8 @@ pub(crate) struct OpenStage {
     pub(crate) heartbeat_ms: Option<u64>,
     /// A server ping is out since the last byte came.
     pub(crate) pinged: bool,
+    /// Its worker died serving it: offline for everybody, though its close is still to be said.
+    pub(crate) lost: bool,
     /// It has been opened to the application: its `close` hook is due.
     pub(crate) announced: bool,
     pub(crate) closing: Option<Closing>,
@@ -118,6 +120,7 @@ impl OpenStage {
             has_cut: false,
             heartbeat_ms: None,
             pinged: false,
+            lost: false,
             announced: false,
             closing: None,
         }

@@ -5,12 +5,13 @@
 //! its state word says HANDLING until the end of the turn. 2. `keys` maps the row of every open
 //! connection to its place in `connections`.
 
+use super::Birth;
 use super::connection::{Answer, Closing, Connection, Stage};
 use super::state::Life;
 use crate::app::{Closed, ClosedBy};
 use crate::clock::{self, Millis};
 use crate::config::Config;
-use crate::ids::{ConnId, Generation, RequestId, SlotId};
+use crate::ids::{ConnId, RequestId, SlotId};
 use crate::ipc::mailbox::Mailbox;
 use crate::ipc::pipe::Pipe;
 use crate::ipc::post::Post;
@@ -85,20 +86,18 @@ pub(crate) struct Core {
     /// The memfd of what was laid down at rest.
     pub(super) rest: Option<RawFd>,
     pub(super) violations: Limiter,
+    /// [`App::goodbye`](crate::app::App::goodbye).
+    pub(super) goodbye: fn(u16, &str) -> Option<String>,
 }
 
 impl Core {
     /// A worker that has just been born. Its sources are not registered yet.
     pub(super) fn new(
-        slot: SlotId,
-        generation: Generation,
-        shared: Shared,
-        config: Rc<Config>,
-        wiring: Wiring,
-        pipe: RawFd,
+        birth: Birth,
         signals: RawFd,
+        goodbye: fn(u16, &str) -> Option<String>,
     ) -> io::Result<Self> {
-        let mut shared = shared;
+        let Birth { slot, generation, pipe, mut shared, config, wiring } = birth;
         shared.sessions.set_writer(slot.0);
         let holder = Holder { slot: slot.0, generation };
         let row = shared.scoreboard.worker(slot.index());
@@ -134,6 +133,7 @@ impl Core {
             next_sweep: Millis(0),
             rest: None,
             violations: Limiter::new(10),
+            goodbye,
             shared,
             config,
             wiring,
@@ -237,7 +237,8 @@ impl Core {
     /// Writes the state word of a WebSocket.
     pub(super) fn mark(&self, key: usize, service: Service) {
         if let Some(open) = self.connections.get(key).and_then(Connection::open) {
-            let phase = if open.closing.is_some() { Phase::Closing } else { Phase::Open };
+            let over = open.lost || open.closing.is_some();
+            let phase = if over { Phase::Closing } else { Phase::Open };
             self.shared.sessions.set_state(open.conn, phase, service);
         }
     }
@@ -287,6 +288,20 @@ impl Core {
         if verdict == Verdict::Overflow {
             self.close_slow(key);
         }
+    }
+
+    /// Begins to close a WebSocket for a reason of the engine's: the application's last word first.
+    pub(super) fn close_by_engine(&mut self, key: usize, closed: Closed) {
+        let still_open = self
+            .connections
+            .get(key)
+            .and_then(Connection::open)
+            .is_some_and(|open| open.closing.is_none());
+        if still_open && let Some(text) = (self.goodbye)(closed.code, &closed.reason) {
+            // Where there is no room the close frame says it alone.
+            self.queue_message(key, Opcode::Text, text.as_bytes());
+        }
+        self.begin_close(key, closed);
     }
 
     /// Begins to close a WebSocket: a close frame behind what is queued; the row is closing at once.
@@ -345,7 +360,7 @@ impl Core {
         warn!(peer = %connection.peer, queued = connection.outbox.queued_bytes(),
             "a client reads too slowly: closed with 1013");
         let reason = "the client reads too slowly".into();
-        self.begin_close(key, Closed { code: 1013, reason, by: ClosedBy::Server });
+        self.close_by_engine(key, Closed { code: 1013, reason, by: ClosedBy::Server });
     }
 
     /// Gives the buffer of an empty outbox to the next message.

@@ -197,6 +197,10 @@ impl Effects for Core {
         })
     }
 
+    fn write_process(&mut self, process: &str, bytes: &[u8]) -> Result<(), SendError> {
+        self.wiring.write_process(process, bytes)
+    }
+
     fn task(&mut self, work: Vec<u8>) -> Result<TaskId, SendError> {
         let queue = self.wiring.tasks_in.ok_or(SendError::NoTaskProcess)?;
         let task = TaskId(u64::from(self.slot.0) << 48 | self.row.next_serial());

@@ -216,9 +216,10 @@ impl<A: App> Worker<'_, A> {
         let Some(key) = self.take_up_session(conn) else { return };
         if let Some(open) = self.core.connections[key].open_mut() {
             open.announced = true;
+            open.lost = true;
         }
         let reason = "worker lost".to_owned();
-        self.core.begin_close(key, Closed { code: 1012, reason, by: ClosedBy::WorkerLost });
+        self.core.close_by_engine(key, Closed { code: 1012, reason, by: ClosedBy::WorkerLost });
         if half_a_frame {
             socket::reset_on_close(self.core.connections[key].descriptor);
             self.core.transport_lost(key);

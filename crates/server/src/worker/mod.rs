@@ -71,8 +71,7 @@ fn live<A: App>(app: &mut A, birth: Birth) -> io::Result<()> {
     }
     crate::sys::fork::unblock_signals()?;
     let origins = origins(&birth.config.allowed_origins);
-    let Birth { slot, generation, pipe, shared, config, wiring } = birth;
-    let mut core = Core::new(slot, generation, shared, config, wiring, pipe, signals)?;
+    let mut core = Core::new(birth, signals, A::goodbye)?;
     core.watch_control()?;
     let mut worker = Worker { app, core, origins };
     if !worker.start() {
@@ -125,11 +124,11 @@ impl<A: App> Worker<'_, A> {
                         self.serve(rest, why, empty);
                     }
                 }
-                Control::Rest => {
+                Control::Rest { successor } => {
                     // What this turn has begun is finished first.
                     self.settle();
                     if self.decide(Input::Rest) == Some(Action::LayDown) {
-                        self.rest();
+                        self.rest(successor);
                     }
                 }
                 Control::Resume => {
@@ -166,12 +165,12 @@ impl<A: App> Worker<'_, A> {
         info!(adopted = adopted.adopted, lost = adopted.lost, "serving");
     }
 
-    fn rest(&mut self) {
+    fn rest(&mut self, successor: u32) {
         let laid = self.core.renew_poll().and_then(|()| self.core.lay_down());
         match laid {
             Ok(rest) => {
                 let connections = u32::try_from(self.core.connections.len()).unwrap_or(u32::MAX);
-                let _ = self.core.pipe.send(&Control::Rested { rest, connections });
+                let _ = self.core.pipe.send(&Control::Rested { successor, rest, connections });
             }
             Err(error) => {
                 // Not said to be at rest: the master's patience ends and it sends `Resume`.

@@ -170,7 +170,7 @@ impl<A: App> Worker<'_, A> {
         };
         self.core.row.add(Cell::PoolFull, u64::from(code == 1013));
         let closed = Closed { code, reason: reason.into(), by: ClosedBy::Server };
-        self.core.begin_close(key, closed);
+        self.core.close_by_engine(key, closed);
     }
 
     fn deliver_message(&mut self, key: usize, conn: ConnId, opcode: Opcode, payload: &[u8]) {
@@ -192,7 +192,7 @@ impl<A: App> Worker<'_, A> {
     /// A hook of this connection panicked.
     pub(super) fn close_after_panic(&mut self, key: usize) {
         let reason = "internal error".into();
-        self.core.begin_close(key, Closed { code: 1011, reason, by: ClosedBy::Server });
+        self.core.close_by_engine(key, Closed { code: 1011, reason, by: ClosedBy::Server });
     }
 
     /// The peer's close frame: answered with the same code, or it answers ours.
@@ -224,7 +224,7 @@ impl<A: App> Worker<'_, A> {
                 reason: violation.reason.to_owned(),
                 by: ClosedBy::Server,
             };
-            self.core.begin_close(key, closed);
+            self.core.close_by_engine(key, closed);
             if let Some(closing) =
                 self.core.connections[key].open_mut().and_then(|open| open.closing.as_mut())
             {
