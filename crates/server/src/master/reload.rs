@@ -120,15 +120,22 @@ impl<A: App> Master<A> {
             self.begin_reload(false, None);
             match &mut self.pending_reload {
                 Some(pending) => pending.waiting.append(&mut waiting),
-                None => self.tell_reload(waiting),
+                None => self.answer_reload(waiting),
             }
         } else {
-            self.tell_reload(waiting);
+            self.answer_reload(waiting);
         }
     }
 
+    /// Tells those who asked, and the application: once for each reload.
     fn tell_reload(&mut self, waiting: impl IntoIterator<Item = Waiting>) {
+        self.answer_reload(waiting);
         let report = self.last_reload.clone();
+        self.hook(|app, master| app.after_reload(master, &report));
+    }
+
+    fn answer_reload(&mut self, waiting: impl IntoIterator<Item = Waiting>) {
+        let report = &self.last_reload;
         let answer = match (&report.ok, &report.error) {
             (Some(true), _) => ControlAnswer::done(serde_json::json!(report)),
             (_, error) => ControlAnswer {
@@ -140,6 +147,5 @@ impl<A: App> Master<A> {
         for one in waiting {
             self.control.answer(one, &answer);
         }
-        self.hook(|app, master| app.after_reload(master, &report));
     }
 }

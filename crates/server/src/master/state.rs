@@ -541,8 +541,7 @@ impl State {
                 self.spawn(seat, now);
             } else {
                 life.enter(Phase::Leaving, now);
-                let stop = Control::Stop { timeout_ms: self.patience.task_ms };
-                self.actions.push(Action::Tell(seat, life.generation, stop));
+                self.actions.push(Action::Tell(seat, life.generation, Control::Leave));
             }
         }
     }

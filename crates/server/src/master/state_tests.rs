@@ -226,8 +226,7 @@ fn reloads_asked_for_meanwhile_are_folded_into_one_more() {
 fn only_task_processes_where_only_they_are_asked_for() {
     let mut bench = Bench::running(&[WORKER, TASK, TIMER]);
     let actions = bench.input(Input::Reload { tasks_only: true });
-    let stop = Control::Stop { timeout_ms: PATIENCE.task_ms };
-    assert_eq!(actions, [Action::Tell(TASK, 1, stop)]);
+    assert_eq!(actions, [Action::Tell(TASK, 1, Control::Leave)]);
     assert_eq!(bench.input(Input::Ended(TASK, 1)), [Action::Spawn(TASK, 2)], "asked: no report");
     let actions = bench.input(Input::Prepared(TASK, 2));
     assert_eq!(actions[0], Action::Commit(TASK, 2));

@@ -1,7 +1,7 @@
 //! The task process's loop: one task at a time.
 
 use super::{Core, TASK_MAX_BYTES, TaskProcess};
-use crate::app::{App, TaskFailure};
+use crate::app::{App, StopReason, TaskFailure};
 use crate::clock;
 use crate::ids::TaskId;
 use crate::ipc::codec;
@@ -47,7 +47,7 @@ impl<A: App> TaskProcess<'_, A> {
             while self.take_task(&mut buffer)? {
                 self.obey_control();
             }
-            if self.core.stop {
+            if self.core.stop.is_some() {
                 return Ok(());
             }
             if let Err(error) = poll.poll(&mut events, Some(LOOK_EVERY))
@@ -59,10 +59,13 @@ impl<A: App> TaskProcess<'_, A> {
     }
 
     fn obey_control(&mut self) {
-        self.core.stop |= signals::drain(self.signals).has(SIGTERM);
+        if signals::drain(self.signals).has(SIGTERM) {
+            self.core.stop.get_or_insert(StopReason::Replaced);
+        }
         while let Some(message) = self.core.control.receive() {
             match message {
-                Control::Stop { .. } | Control::Leave => self.core.stop = true,
+                Control::Stop { .. } => self.core.stop = Some(StopReason::Shutdown),
+                Control::Leave => self.core.stop = Some(StopReason::Replaced),
                 Control::ReopenLog => {
                     if let Err(error) = logging::reopen() {
                         error!(%error, "the log cannot be opened anew");

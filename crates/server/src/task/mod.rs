@@ -42,7 +42,8 @@ pub(crate) struct Core {
     post: Post,
     wiring: Wiring,
     row: ProcessRow,
-    stop: bool,
+    /// It was told to stop, and why.
+    stop: Option<StopReason>,
 }
 
 struct TaskProcess<'a, A: App> {
@@ -74,7 +75,7 @@ fn live<A: App>(app: &mut A, birth: Birth) -> io::Result<i32> {
         wiring: birth.wiring,
         shared: birth.shared,
         row,
-        stop: false,
+        stop: None,
     };
     let mut process = TaskProcess { app, core, signals };
     let started = process.hook(|app, context| app.worker_start(context));
@@ -93,7 +94,8 @@ fn live<A: App>(app: &mut A, birth: Birth) -> io::Result<i32> {
     }
     let _ = process.core.control.send(&Control::Prepared);
     process.run()?;
-    process.hook(|app, context| app.worker_stop(context, StopReason::Shutdown));
+    let reason = process.core.stop.unwrap_or(StopReason::Replaced);
+    process.hook(|app, context| app.worker_stop(context, reason));
     process.core.deliver_mail();
     Ok(0)
 }

@@ -137,6 +137,8 @@ pub(crate) struct Closing {
     /// What still comes has no meaning: read and thrown away, so that our close frame is not lost in
     /// the reset that closing a socket with unread input sends.
     pub(crate) deaf: bool,
+    /// Our half is ended, behind our close frame.
+    pub(crate) half_closed: bool,
     /// Closed at the latest then.
     pub(crate) until: Millis,
 }

@@ -313,12 +313,13 @@ impl Core {
         if open.closing.is_some() {
             return;
         }
-        let code = CloseCode(closed.code);
+        // 1005 stands for a close frame without a code: answered by one without.
+        let code = Some(CloseCode(closed.code)).filter(|code| code.is_sendable());
         let reason = closed.reason.clone();
         let answered = closed.by == ClosedBy::Client;
         let deaf = closed.by == ClosedBy::WorkerLost;
-        open.closing = Some(Closing { closed, answered, deaf, until });
-        let told = connection.outbox.push_with(|tail| encode_close(tail, Some(code), &reason));
+        open.closing = Some(Closing { closed, answered, deaf, half_closed: false, until });
+        let told = connection.outbox.push_with(|tail| encode_close(tail, code, &reason));
         if told == Verdict::Overflow {
             // Not even a goodbye fits: it ends with the grace.
             connection.outbox.release();
@@ -343,6 +344,7 @@ impl Core {
                     closed: Closed { code: 1006, reason: String::new(), by: ClosedBy::Client },
                     answered: true,
                     deaf: true,
+                    half_closed: true,
                     until,
                 };
                 open.closing.get_or_insert(lost).answered = true;

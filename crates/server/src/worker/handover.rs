@@ -182,6 +182,7 @@ impl<A: App> Worker<'_, A> {
                 closed: Closed { code: 1006, reason: String::new(), by: ClosedBy::Server },
                 answered: false,
                 deaf: false,
+                half_closed: false,
                 until: now + super::core::CLOSE_GRACE_MS,
             });
         }
@@ -290,6 +291,7 @@ impl ClosingLeftover {
             closed: Closed { code: self.code, reason: self.reason, by },
             answered: self.answered,
             deaf: self.deaf,
+            half_closed: false,
             until: self.until,
         }
     }

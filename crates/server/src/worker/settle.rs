@@ -128,18 +128,29 @@ impl<A: App> Worker<'_, A> {
     }
 }
 
-/// An HTTP connection that has said its last word ends its half, and waits a moment for the peer's.
+/// A connection that has said its last word and listens no more ends its half, and waits a moment for
+/// the peer's: a close with unread input would send a reset, which may overtake what was said.
 fn linger(connection: &mut Connection, now: Millis) {
-    let (said, descriptor) = (connection.outbox.is_empty(), connection.descriptor);
-    if let Some(http) = connection.http_mut()
-        && http.ending
-        && said
-        && !http.lingering
-        && !http.gone
-    {
-        socket::end_output(descriptor);
-        http.lingering = true;
-        http.deadline = now + LINGER_MS;
+    if !connection.outbox.is_empty() {
+        return;
+    }
+    let descriptor = connection.descriptor;
+    match &mut connection.stage {
+        Stage::Http(http) if http.ending && !http.lingering && !http.gone => {
+            http.lingering = true;
+            http.deadline = now + LINGER_MS;
+            socket::end_output(descriptor);
+        }
+        Stage::Open(open) => {
+            if let Some(closing) = &mut open.closing
+                && closing.deaf
+                && !closing.half_closed
+            {
+                closing.half_closed = true;
+                socket::end_output(descriptor);
+            }
+        }
+        Stage::Http(_) => {}
     }
 }
 
