@@ -191,11 +191,11 @@ impl App for ImApp {
 
     fn request(
         &mut self,
-        _context: &mut Context<'_, Self>,
+        context: &mut Context<'_, Self>,
         _id: RequestId,
         request: &Request,
     ) -> Reply {
-        Reply::Now(http::respond(&request.method, &request.path))
+        Reply::Now(http::respond(&request.method, &request.path, context.is_stopping()))
     }
 
     fn deadline(&mut self, context: &mut Context<'_, Self>, conn: ConnId) {

@@ -17,10 +17,11 @@ pub(crate) fn no_such_path(path: &str) -> Response {
     Response::text(404, "not found: the IM is on /ws\n")
 }
 
-/// The answer to a plain request.
-pub(crate) fn respond(method: &str, path: &str) -> Response {
+/// The answer to a plain request; `stopping`: the server takes no new connections any more.
+pub(crate) fn respond(method: &str, path: &str, stopping: bool) -> Response {
     let answer = match path {
         "/" => || Response::text(200, WELCOME),
+        "/readyz" if stopping => || Response::text(503, "stopping\n").header("Retry-After", "1"),
         "/healthz" | "/readyz" => || Response::text(200, "ok\n"),
         "/ws" => {
             || Response::text(426, "this path speaks WebSocket\n").header("Upgrade", "websocket")
@@ -72,12 +73,17 @@ mod tests {
             ("POST", "/api/push", 404),
             ("GET", "/ws/", 404),
         ] {
-            assert_eq!(respond(method, path).status, status, "{method} {path}");
+            assert_eq!(respond(method, path, false).status, status, "{method} {path}");
         }
-        assert_eq!(respond("GET", "/healthz").body, b"ok\n");
-        assert_eq!(header(&respond("GET", "/ws"), "Upgrade"), Some("websocket"));
-        assert_eq!(header(&respond("POST", "/"), "Allow"), Some("GET, HEAD"));
-        assert_eq!(header(&respond("GET", "/api/x"), "Content-Type"), Some("application/json"));
+        assert_eq!(respond("GET", "/healthz", false).body, b"ok\n");
+        assert_eq!(header(&respond("GET", "/ws", false), "Upgrade"), Some("websocket"));
+        assert_eq!(header(&respond("POST", "/", false), "Allow"), Some("GET, HEAD"));
+        assert_eq!(
+            header(&respond("GET", "/api/x", false), "Content-Type"),
+            Some("application/json")
+        );
+        assert_eq!(respond("GET", "/readyz", true).status, 503);
+        assert_eq!(respond("GET", "/healthz", true).status, 200);
         assert!(takes_upgrade("/ws") && takes_upgrade("/") && !takes_upgrade("/wss"));
     }
 }

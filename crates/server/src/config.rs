@@ -48,7 +48,7 @@ pub struct Config {
     pub ping_interval_ms: u64,
     /// The most unsent output of one connection, in bytes.
     pub send_buffer_bytes: usize,
-    /// Values of `Origin` that may upgrade beside the server's own host and none.
+    /// Values of `Origin` that may upgrade, beside none; empty: the server's own host and loopback.
     pub allowed_origins: Vec<String>,
     /// Connections that are not upgraded, at most.
     pub http_max_connections: u32,
@@ -258,7 +258,7 @@ pub const SERVER_KEYS: &[KeySpec] = &[
         "websocket.allowed_origins",
         KeyKind::List,
         "[]",
-        "Origins that may connect beside the server's own host.",
+        "Origins of browsers that may connect; none named: the server's own host, and loopback.",
     ),
     reload(
         "http.max_connections",

@@ -173,7 +173,7 @@ impl<'a, A: App> Context<'a, A> {
         self.effects.respond(request, response)
     }
 
-    /// The server's counters: the same object as the status pipe's, without the application's part.
+    /// The server's counters: `sessions`, `workers` and `tasks` of the status pipe's object.
     #[must_use]
     pub fn stats(&self) -> Json {
         self.effects.stats()
@@ -187,6 +187,12 @@ impl<'a, A: App> Context<'a, A> {
     /// Asks the master for a graceful stop of the server.
     pub fn shutdown(&mut self) {
         self.effects.ask_master(MasterDeed::Shutdown);
+    }
+
+    /// Whether the server, and with it this process, is stopping.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.effects.is_stopping()
     }
 
     /// What this process is.
@@ -284,6 +290,8 @@ pub trait Effects {
     fn stats(&self) -> Json;
     /// Asks the master to do something.
     fn ask_master(&mut self, deed: MasterDeed);
+    /// See [`Context::is_stopping`].
+    fn is_stopping(&self) -> bool;
     /// See [`Context::role`].
     fn role(&self) -> Role;
     /// See [`Context::now`].

@@ -95,10 +95,10 @@ cells! {
     /// Task process: tasks done.
     TasksDone = 43;
     /// Master: tasks failed by the death or timeout of the process; process: other failures are in
-    /// [`Cell::TasksPanicked`].
+    /// [`Cell::TasksFailedInside`].
     TasksFailed = 4;
-    /// Task process: tasks whose hook panicked or gave nothing.
-    TasksPanicked = 44;
+    /// Task process: tasks whose hook panicked or gave nothing, or that did not decode.
+    TasksFailedInside = 44;
     /// Task process: tasks it has taken out of the queue.
     TasksTaken = 45;
     /// Timer process: timers and deadlines it has seen armed at its last look.

@@ -105,7 +105,9 @@ impl<A: App> Server<A> {
             Ok(()) => ExitCode::Ok,
             Err(StartError::Children(_)) => ExitCode::Failed,
             Err(error) => {
-                tracing::error!(%error, "the server did not start");
+                if crate::logging::descriptor().is_some() {
+                    tracing::error!(%error, "the server did not start");
+                }
                 (announce.borrow_mut())(Err(error.to_string()));
                 ExitCode::Failed
             }

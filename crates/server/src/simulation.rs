@@ -327,6 +327,10 @@ impl Effects for FakeWorker {
         self.deeds.push(Deed::Ask(deed));
     }
 
+    fn is_stopping(&self) -> bool {
+        false
+    }
+
     fn role(&self) -> Role {
         Role::Worker(self.slot)
     }

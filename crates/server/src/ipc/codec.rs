@@ -1,4 +1,4 @@
-//! bincode, with the bounds it needs: the only file that knows the format.
+//! bincode, with the bounds it needs: the only file that sets the format and its limit.
 //!
 //! Every decode has a limit: without one a bad length makes bincode panic or allocate without bound.
 //! Trailing bytes are an error where one value was expected.

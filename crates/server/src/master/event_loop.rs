@@ -12,6 +12,7 @@ use crate::app::App;
 use crate::clock;
 use crate::context::MasterDeed;
 use crate::control::{ControlAnswer, ControlRequest};
+use crate::ids::SlotId;
 use crate::ipc::pipe::{Control, WireDeed};
 use crate::logging;
 use crate::scoreboard::Cell;
@@ -31,6 +32,9 @@ const FIRST_CHILD: usize = 1 << 20;
 const PIECES_PER_TURN: usize = 16;
 /// Longest piece taken at once.
 const PIECE_MAX: usize = 64 << 10;
+
+/// The place of the timer process among the added ones.
+const TIMER: u16 = 0;
 
 /// How often time passes for the state while something is under way, and while nothing is.
 const BUSY_TICK_MS: u64 = 10;
@@ -153,9 +157,15 @@ impl<A: App> Master<A> {
             return;
         }
         let (seat, generation) = (child.seat, child.generation);
-        if let Seat::Task(place) = seat {
-            let timed_out = child.stuck;
-            self.fail_task_in_hand(place, timed_out);
+        let timed_out = child.stuck;
+        match seat {
+            Seat::Task(place) => self.fail_task_in_hand(place, timed_out),
+            Seat::Process(TIMER) => {
+                // What it had reported may have died in its hands; told twice, it runs once.
+                let timers = self.shared.timers;
+                (0..self.config.workers).for_each(|slot| timers.rearm(SlotId(slot)));
+            }
+            Seat::Worker(_) | Seat::Process(_) => {}
         }
         self.input(Input::Ended(seat, generation));
     }
@@ -189,6 +199,8 @@ impl<A: App> Master<A> {
     fn act_on_signals(&mut self, came: sys_signals::Came) {
         for meaning in meanings(came) {
             match meaning {
+                // The second time at once.
+                Meaning::Stop if self.state.is_stopping() => self.input(Input::StopNow),
                 Meaning::Stop => self.input(Input::Stop),
                 Meaning::StopNow => self.input(Input::StopNow),
                 Meaning::Reload => self.begin_reload(false, None),

@@ -1,6 +1,7 @@
 //! Carrying out a reload: the config read anew, whole or not at all, and the report of what came of it.
 
 use super::control::Waiting;
+use super::seats::Seat;
 use super::state::{Input, Outcome};
 use super::{Master, patience};
 use crate::app::App;
@@ -20,6 +21,8 @@ pub(super) struct Pending {
     applied: Vec<String>,
     needs_restart: Vec<String>,
     waiting: Vec<Waiting>,
+    /// The config to go back to if it fails; `None` if it was not read anew.
+    before: Option<Rc<Config>>,
 }
 
 impl<A: App> Master<A> {
@@ -37,6 +40,7 @@ impl<A: App> Master<A> {
             self.refuse_reload(format!("the server is {sentence}"), waiting);
             return;
         }
+        let before = (!tasks_only).then(|| self.config.clone());
         let changes = if tasks_only { Ok((Vec::new(), Vec::new())) } else { self.take_config() };
         match changes {
             Ok((applied, needs_restart)) => {
@@ -46,6 +50,7 @@ impl<A: App> Master<A> {
                     applied,
                     needs_restart,
                     waiting: waiting.into_iter().collect(),
+                    before,
                 });
                 self.input(Input::Reload { tasks_only });
             }
@@ -104,30 +109,54 @@ impl<A: App> Master<A> {
             seq: self.last_reload.seq + 1,
             at: Some(rfc3339(clock::unix_ms())),
             ok: Some(ok),
-            error: outcome.error,
+            error: outcome.error.clone(),
             took_ms: Some(self.now.since(pending.began)),
             adopted: outcome.adopted,
             dropped: outcome.dropped,
-            applied: pending.applied,
+            // What failed is undone.
+            applied: if ok { pending.applied } else { Vec::new() },
             needs_restart: pending.needs_restart,
         };
         info!(report = ?self.last_reload, "reloaded");
         self.tell_reload(pending.waiting);
-        let mut waiting = std::mem::take(&mut self.next_waiting);
-        if self.state.take_again() && !self.state.is_stopping() {
-            // Counted when it was asked for.
-            self.reloads.asked -= 1;
-            self.begin_reload(false, None);
-            match &mut self.pending_reload {
-                Some(pending) => pending.waiting.append(&mut waiting),
-                None => self.answer_reload(waiting),
+        if !ok {
+            self.go_back(pending.before, &outcome.replaced);
+        }
+        let waiting = std::mem::take(&mut self.next_waiting);
+        match self.state.take_again() {
+            Some(tasks_only) if !self.state.is_stopping() => {
+                // Counted when it was asked for.
+                self.reloads.asked -= 1;
+                self.begin_reload(tasks_only, None);
+                match &mut self.pending_reload {
+                    Some(pending) => pending.waiting.extend(waiting),
+                    None => self.answer_reload(waiting),
+                }
             }
-        } else {
-            self.answer_reload(waiting);
+            _ => self.answer_reload(waiting),
         }
     }
 
-    /// Tells those who asked, and the application: once for each reload.
+    /// A reload failed: the config is again what it was, also for the seats that had got the new one.
+    fn go_back(&mut self, before: Option<Rc<Config>>, replaced: &[Seat]) {
+        let Some(before) = before else { return };
+        if let Err(error) = logging::apply(&before.log) {
+            error!(%error, "the log could not be put back");
+        }
+        let settings = before.settings.clone();
+        let undone = self.hook(|app, master| app.before_reload(master, &settings));
+        if let Some(Err(sentence)) = undone {
+            error!(%sentence, "the application did not take its old settings back");
+        }
+        self.state.set_patience(patience(&before));
+        self.config = before;
+        for seat in replaced {
+            if let Some(generation) = self.state.owner(*seat) {
+                self.state.input(self.now, Input::Recycle(*seat, generation));
+            }
+        }
+    }
+
     fn tell_reload(&mut self, waiting: impl IntoIterator<Item = Waiting>) {
         self.answer_reload(waiting);
         let report = self.last_reload.clone();

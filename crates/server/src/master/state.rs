@@ -77,6 +77,8 @@ pub(super) struct Outcome {
     pub(super) dropped: u64,
     /// It was asked for by people, not by a worker that is to be recycled.
     pub(super) by_request: bool,
+    /// Seats that had been replaced when it ended.
+    pub(super) replaced: Vec<Seat>,
 }
 
 /// Times the master keeps.
@@ -99,8 +101,8 @@ struct Reload {
 pub(super) struct State {
     pub(super) seats: BTreeMap<Seat, SeatState>,
     reload: Option<Reload>,
-    /// One more reload was asked for while one was under way.
-    again: bool,
+    /// One more reload was asked for while one was under way; of the task processes only?
+    again: Option<bool>,
     was_ready: bool,
     stopping: Option<Millis>,
     patience: Patience,
@@ -112,7 +114,7 @@ impl State {
         Self {
             seats: seats.into_iter().map(|seat| (seat, SeatState::default())).collect(),
             reload: None,
-            again: false,
+            again: None,
             was_ready: false,
             stopping: None,
             patience,
@@ -262,6 +264,7 @@ impl State {
             && reload.under_way == Some(seat)
         {
             reload.under_way = None;
+            reload.outcome.replaced.push(seat);
             reload.outcome.adopted += adopted;
             reload.outcome.dropped += dropped;
         }
@@ -374,7 +377,7 @@ impl State {
             return;
         }
         if self.is_reloading() {
-            self.again = true;
+            self.again = Some(tasks_only && self.again.unwrap_or(true));
             return;
         }
         let wanted = |seat: &Seat| !tasks_only || matches!(seat, Seat::Task(_));
@@ -390,14 +393,19 @@ impl State {
         }
     }
 
-    /// Whether a reload that was asked for meanwhile is to follow.
-    pub(super) fn take_again(&mut self) -> bool {
-        std::mem::take(&mut self.again)
+    /// Whether a reload that was asked for meanwhile is to follow, and of the task processes only.
+    pub(super) fn take_again(&mut self) -> Option<bool> {
+        self.again.take()
+    }
+
+    /// The generation that owns a seat.
+    pub(super) fn owner(&self, seat: Seat) -> Option<u32> {
+        self.seats.get(&seat)?.current.as_ref().map(|life| life.generation)
     }
 
     fn stop(&mut self, now: Millis) {
         if self.stopping.is_some() {
-            return self.stop_now();
+            return;
         }
         self.stopping = Some(now + self.patience.stop_ms);
         if let Some(mut reload) = self.reload.take() {
@@ -531,11 +539,16 @@ impl State {
                 return;
             };
             let Some(state) = self.seats.get_mut(&seat) else { continue };
-            let Some(life) = &mut state.current else { continue };
-            if life.phase != Phase::Running || state.successor.is_some() {
-                // Just started, or about to be: it has the new config.
-                continue;
-            }
+            let life = match &mut state.current {
+                Some(life) if life.phase == Phase::Running && state.successor.is_none() => life,
+                // Not started yet: it will be with the new config.
+                None if state.successor.is_none() => continue,
+                _ => {
+                    // Somebody with the old config is on the way: its turn comes when it is there.
+                    reload.queue.push_back(seat);
+                    return;
+                }
+            };
             reload.under_way = Some(seat);
             if seat.is_worker() {
                 self.spawn(seat, now);

@@ -255,7 +255,7 @@ fn task(place: usize, board: &Scoreboard) -> Json {
             "queued": board.tasks_queued(),
             "busy": row.value(Cell::TaskInHand) != 0,
             "done": row.value(Cell::TasksDone),
-            "failed": row.value(Cell::TasksFailed) + row.value(Cell::TasksPanicked),
+            "failed": row.value(Cell::TasksFailed) + row.value(Cell::TasksFailedInside),
         }),
     )
 }

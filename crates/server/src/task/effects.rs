@@ -1,7 +1,7 @@
 //! The deeds of a task process's hooks: everything goes by mail.
 
 use super::Core;
-use crate::app::{Handshake, Response, Sender};
+use crate::app::{Handshake, Response, Sender, StopReason};
 use crate::clock::{self, Millis};
 use crate::context::{Effects, MasterDeed, PushError, Role, SendError, TimerError, Urgency};
 use crate::ids::{ConnId, RequestId, SlotId, TaskId, TimerId};
@@ -114,6 +114,10 @@ impl Effects for Core {
     fn ask_master(&mut self, deed: MasterDeed) {
         // A master that does not read its pipe is gone, and so will this process be.
         let _ = self.control.send(&Control::Ask(deed.into()));
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stop == Some(StopReason::Shutdown)
     }
 
     fn role(&self) -> Role {

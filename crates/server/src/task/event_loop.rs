@@ -110,7 +110,8 @@ impl<A: App> TaskProcess<'_, A> {
             },
             Err(_) => Err(TaskFailure::Undecodable),
         };
-        row.add(Cell::TasksDone, 1);
+        row.add(Cell::TasksDone, u64::from(result.is_ok()));
+        row.add(Cell::TasksFailedInside, u64::from(result.is_err()));
         if self.core.post.put(usize::from(mail.asker), &Mail::finish(task, &result)).is_err() {
             error!("a task's result was not taken by its asker's mailbox");
         }

@@ -106,7 +106,7 @@ impl<A: App> TaskProcess<'_, A> {
         let app: &mut A = app;
         let called = catch_unwind(AssertUnwindSafe(|| call(app, &mut Context::new(core))));
         if called.is_err() {
-            self.core.row.add(Cell::TasksPanicked, 1);
+            self.core.row.add(Cell::HookPanics, 1);
             error!("a hook panicked");
         }
         called.ok()

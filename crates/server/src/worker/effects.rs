@@ -272,6 +272,10 @@ impl Effects for Core {
         let _ = self.pipe.send(&Control::Ask(deed.into()));
     }
 
+    fn is_stopping(&self) -> bool {
+        !self.life.accepting()
+    }
+
     fn role(&self) -> Role {
         Role::Worker(self.slot)
     }
