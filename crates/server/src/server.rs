@@ -39,8 +39,11 @@ enum StartError {
          has to hold {others} others: {fits} is the most that fits"
     )]
     DescriptorLimit { wanted: u32, limit: u64, others: u64, fits: u64 },
-    #[error("the limit of open descriptors does not hold even one connection: raise RLIMIT_NOFILE")]
-    NoDescriptors,
+    #[error(
+        "the limit of {limit} open descriptors leaves none for connections, {others} are needed beside \
+         them: raise RLIMIT_NOFILE, or lower http.max_connections or the number of processes"
+    )]
+    NoDescriptors { limit: u64, others: u64 },
     #[error("{0}")]
     RunDir(#[from] crate::run_dir::RunDirError),
     #[error("{0}")]
@@ -81,6 +84,8 @@ impl<A: App> Server<A> {
     pub fn run(self) -> ExitCode {
         log_panics();
         let daemonize = self.config.daemonize;
+        // Where the log is standard error too, the one line for people is enough.
+        let logs_elsewhere = self.config.log.file.is_some();
         let mut announce: Box<dyn FnMut(Result<String, String>)> = Box::new(print_outcome);
         if daemonize {
             match daemon::detach() {
@@ -105,7 +110,7 @@ impl<A: App> Server<A> {
             Ok(()) => ExitCode::Ok,
             Err(StartError::Children(_)) => ExitCode::Failed,
             Err(error) => {
-                if crate::logging::descriptor().is_some() {
+                if logs_elsewhere {
                     tracing::error!(%error, "the server did not start");
                 }
                 (announce.borrow_mut())(Err(error.to_string()));
@@ -170,14 +175,14 @@ impl<A: App> Server<A> {
             + u64::from(config.http_max_connections);
         let fits = limit.saturating_sub(others);
         if fits == 0 {
-            return Err(StartError::NoDescriptors);
+            return Err(StartError::NoDescriptors { limit, others });
         }
         let wanted = config.max_sessions;
         if u64::from(wanted) > fits {
             return Err(StartError::DescriptorLimit { wanted, limit, others, fits });
         }
         let needed = (u64::from(wanted) + others).min(limit);
-        usize::try_from(needed).map_err(|_| StartError::NoDescriptors)
+        usize::try_from(needed).map_err(|_| StartError::NoDescriptors { limit, others })
     }
 
     fn make_shared(&self, descriptors: usize) -> Result<(Shared, Wiring), StartError> {
