@@ -13,7 +13,8 @@ use std::fmt::Write;
 pub(crate) fn run(flags: &Check) -> Result<ExitCode, Failure> {
     let config = Config::from_settings(Sources::new(&flags.settings)?.settings()?)?;
     // As `serve` does, so that what passes here starts there.
-    let _app = ImApp::new(&config.settings).map_err(|error| Failure::bad_usage(error.to_string()))?;
+    let _app =
+        ImApp::new(&config.settings).map_err(|error| Failure::bad_usage(error.to_string()))?;
     terminal::print(&text(&config.settings))?;
     Ok(ExitCode::Ok)
 }

@@ -34,7 +34,7 @@ impl<S: Subscriber> Layer<S> for Lines {
         let mut parts = Parts::default();
         event.record(&mut parts);
         let head = Head {
-            time: logging::timestamp(clock::unix_ms()),
+            time: clock::rfc3339_ms(clock::unix_ms()),
             level: *event.metadata().level(),
             role: logging::role(),
             pid: std::process::id(),
@@ -186,7 +186,7 @@ mod tests {
 
     fn head() -> Head<'static> {
         Head {
-            time: logging::timestamp(0),
+            time: clock::rfc3339_ms(0),
             level: Level::WARN,
             role: "worker[0.3]".to_owned(),
             pid: 42,

@@ -17,7 +17,8 @@ pub(crate) fn run(flags: &Serve) -> Result<ExitCode, Failure> {
         sources = sources.daemonize();
     }
     let config = Config::from_settings(sources.settings()?)?;
-    let app = ImApp::new(&config.settings).map_err(|error| Failure::bad_usage(error.to_string()))?;
+    let app =
+        ImApp::new(&config.settings).map_err(|error| Failure::bad_usage(error.to_string()))?;
     logging::set_role("master");
     logging::apply(&config.log)?;
     log::install();

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::control::ControlAnswer;
 use crate::logging;
 use crate::settings::Settings;
-use crate::status::{ReloadReport, rfc3339};
+use crate::status::ReloadReport;
 use std::rc::Rc;
 use tracing::{error, info};
 
@@ -83,7 +83,7 @@ impl<A: App> Master<A> {
         error!(%sentence, "the reload is refused, nothing has changed");
         self.last_reload = ReloadReport {
             seq: self.last_reload.seq + 1,
-            at: Some(rfc3339(clock::unix_ms())),
+            at: Some(clock::rfc3339(clock::unix_ms())),
             ok: Some(false),
             error: Some(sentence),
             took_ms: Some(0),
@@ -107,7 +107,7 @@ impl<A: App> Master<A> {
         }
         self.last_reload = ReloadReport {
             seq: self.last_reload.seq + 1,
-            at: Some(rfc3339(clock::unix_ms())),
+            at: Some(clock::rfc3339(clock::unix_ms())),
             ok: Some(ok),
             error: outcome.error.clone(),
             took_ms: Some(self.now.since(pending.began)),

@@ -48,7 +48,13 @@ impl<A: App> Master<A> {
             }
             Seat::Task(_) | Seat::Process(_) => descriptor::close(theirs),
         }
-        self.take_in_hand(seat, generation, pid, ours)
+        let taken = self.take_in_hand(seat, generation, pid, ours);
+        if taken.is_err() {
+            // Nobody would hear of it again: it must not live on.
+            fork::kill(pid);
+            let _ = fork::wait_for(pid);
+        }
+        taken
     }
 
     fn take_in_hand(

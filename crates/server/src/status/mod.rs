@@ -120,7 +120,7 @@ pub fn status(facts: &ServerFacts<'_>, shared: &Shared) -> Json {
         "pid": facts.pid,
         "state": facts.state.name(),
         "generation": facts.generation,
-        "started_at": rfc3339(facts.started_at_ms),
+        "started_at": clock::rfc3339(facts.started_at_ms),
         "uptime_ms": now_ms.saturating_sub(facts.started_at_ms),
         "listen": facts.listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "config": facts.config,
@@ -159,35 +159,6 @@ pub fn merge(object: &mut Json, more: Json) {
         (_, Json::Null) => {}
         (place, value) => *place = value,
     }
-}
-
-/// A Unix time in milliseconds as `2026-11-23T07:10:00Z`.
-#[must_use]
-pub fn rfc3339(unix_ms: u64) -> String {
-    let seconds = unix_ms / 1_000;
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil(days);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
-        rest / 3_600,
-        rest / 60 % 60,
-        rest % 60
-    )
-}
-
-/// Year, month and day of a count of days since 1970-01-01, in the proleptic Gregorian calendar
-/// (H. Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`).
-fn civil(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
 fn sessions(shared: &Shared) -> Json {
@@ -276,14 +247,6 @@ fn with(mut object: Json, more: Json) -> Json {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_written_as_rfc_3339() {
-        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
-        assert_eq!(rfc3339(951_782_400_000), "2000-02-29T00:00:00Z");
-        assert_eq!(rfc3339(1_795_417_800_000), "2026-11-23T07:10:00Z");
-        assert_eq!(rfc3339(4_107_542_399_999), "2100-02-28T23:59:59Z");
-    }
 
     #[test]
     fn merging_goes_into_objects_and_replaces_the_rest() {

@@ -30,6 +30,7 @@ use crate::shared::Shared;
 use crate::sys::signals;
 use crate::wiring::Wiring;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -71,9 +72,11 @@ fn live<A: App>(app: &mut A, birth: Birth) -> io::Result<()> {
     }
     crate::sys::fork::unblock_signals()?;
     let origins = origins(&birth.config.allowed_origins);
-    let mut core = Core::new(birth, signals, A::goodbye)?;
-    core.watch_control()?;
-    let mut worker = Worker { app, core, origins };
+    let core = Core::new(birth, signals, A::goodbye)?;
+    // Never dropped: the drop would close the epoll, whose ledger entry the master still goes by when
+    // it reaps this process; by then the number may be a neighbour's.
+    let mut worker = ManuallyDrop::new(Worker { app, core, origins });
+    worker.core.watch_control()?;
     if !worker.start() {
         return Ok(());
     }
