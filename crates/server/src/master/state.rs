@@ -5,10 +5,16 @@
 //! (`Action::Commit`) is given only when nobody serves the seat: the owner rests, or is dead. 3. Before
 //! the commit a failing successor changes nothing; after it, it is a crash of the seat.
 
+mod reloading;
+mod stopping;
+
+pub(super) use reloading::Outcome;
+
 use super::seats::{Life, Phase, Seat, SeatState};
 use crate::clock::Millis;
 use crate::ipc::pipe::{Control, WireAdoption};
-use std::collections::{BTreeMap, VecDeque};
+use reloading::Reload;
+use std::collections::BTreeMap;
 
 /// How long a process that was told to leave may take.
 const LEAVE_MS: u64 = 2_000;
@@ -69,31 +75,12 @@ pub(super) enum Action {
     GiveUp(String),
 }
 
-/// How a reload ended.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(super) struct Outcome {
-    pub(super) error: Option<String>,
-    pub(super) adopted: u64,
-    pub(super) dropped: u64,
-    /// It was asked for by people, not by a worker that is to be recycled.
-    pub(super) by_request: bool,
-    /// Seats that had been replaced when it ended.
-    pub(super) replaced: Vec<Seat>,
-}
-
 /// Times the master keeps.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
     pub(super) handover_ms: u64,
     pub(super) stop_ms: u64,
     pub(super) task_ms: u64,
-}
-
-#[derive(Debug)]
-struct Reload {
-    queue: VecDeque<Seat>,
-    under_way: Option<Seat>,
-    outcome: Outcome,
 }
 
 /// The master's mind.
@@ -259,17 +246,6 @@ impl State {
         self.handed_over(seat, u64::from(adopted), u64::from(lost));
     }
 
-    fn handed_over(&mut self, seat: Seat, adopted: u64, dropped: u64) {
-        if let Some(reload) = &mut self.reload
-            && reload.under_way == Some(seat)
-        {
-            reload.under_way = None;
-            reload.outcome.replaced.push(seat);
-            reload.outcome.adopted += adopted;
-            reload.outcome.dropped += dropped;
-        }
-    }
-
     /// A process that was to take a seat over will not.
     fn successor_failed(&mut self, now: Millis, seat: Seat, generation: u32, sentence: &str) {
         let Some(state) = self.seats.get_mut(&seat) else { return };
@@ -299,31 +275,6 @@ impl State {
             self.actions.push(Action::GiveUp(format!("{seat} could not start: {sentence}")));
         }
         self.fail_reload(seat, sentence);
-    }
-
-    fn fail_reload(&mut self, seat: Seat, sentence: &str) {
-        if let Some(mut reload) = self.reload.take_if(|reload| reload.under_way == Some(seat)) {
-            reload.outcome.error = Some(format!("{seat}: {sentence}; the old generation goes on"));
-            self.actions.push(Action::ReloadDone(reload.outcome));
-        }
-    }
-
-    fn recycle(&mut self, seat: Seat, generation: u32) {
-        let serves = self.seats.get(&seat).is_some_and(|state| {
-            state.current.as_ref().is_some_and(|life| life.generation == generation)
-        });
-        if !serves || self.stopping.is_some() {
-            return;
-        }
-        match &mut self.reload {
-            Some(reload) if reload.queue.contains(&seat) || reload.under_way == Some(seat) => {}
-            Some(reload) => reload.queue.push_back(seat),
-            None => {
-                let queue = VecDeque::from([seat]);
-                let outcome = Outcome::default();
-                self.reload = Some(Reload { queue, under_way: None, outcome });
-            }
-        }
     }
 
     fn ended(&mut self, now: Millis, seat: Seat, generation: u32) {
@@ -372,95 +323,9 @@ impl State {
         }
     }
 
-    fn ask_reload(&mut self, tasks_only: bool) {
-        if self.stopping.is_some() {
-            return;
-        }
-        if self.is_reloading() {
-            self.again = Some(tasks_only && self.again.unwrap_or(true));
-            return;
-        }
-        let wanted = |seat: &Seat| !tasks_only || matches!(seat, Seat::Task(_));
-        let queue: VecDeque<Seat> = self.seats.keys().copied().filter(wanted).collect();
-        let outcome = Outcome { by_request: true, ..Outcome::default() };
-        match &mut self.reload {
-            // A worker is being recycled: the rest follows.
-            Some(reload) => {
-                reload.queue = queue;
-                reload.outcome = outcome;
-            }
-            None => self.reload = Some(Reload { queue, under_way: None, outcome }),
-        }
-    }
-
-    /// Whether a reload that was asked for meanwhile is to follow, and of the task processes only.
-    pub(super) fn take_again(&mut self) -> Option<bool> {
-        self.again.take()
-    }
-
     /// The generation that owns a seat.
     pub(super) fn owner(&self, seat: Seat) -> Option<u32> {
         self.seats.get(&seat)?.current.as_ref().map(|life| life.generation)
-    }
-
-    fn stop(&mut self, now: Millis) {
-        if self.stopping.is_some() {
-            return;
-        }
-        self.stopping = Some(now + self.patience.stop_ms);
-        if let Some(mut reload) = self.reload.take() {
-            reload.outcome.error = Some("the server stops".to_owned());
-            self.actions.push(Action::ReloadDone(reload.outcome));
-        }
-        for (seat, state) in &mut self.seats {
-            state.respawn_at = None;
-            if let Some(mut life) = state.successor.take() {
-                self.actions.push(Action::Kill(*seat, life.generation));
-                life.enter(Phase::Leaving, now);
-                state.leaving.push(life);
-            }
-            if let Some(life) = &mut state.current
-                && life.phase == Phase::AskedToRest
-            {
-                // It may rest already: then it has nothing to say goodbye with until it goes on.
-                self.actions.push(Action::Tell(*seat, life.generation, Control::Resume));
-                life.enter(Phase::Running, now);
-            }
-        }
-        self.tell_stop(now);
-    }
-
-    /// Tells the next kind of process to stop: workers first, whose last words may be tasks; then task
-    /// processes; then the others.
-    fn tell_stop(&mut self, now: Millis) {
-        let Some(until) = self.stopping else { return };
-        let timeout_ms = until.since(now).saturating_sub(STOP_MARGIN_MS);
-        for kind in [Seat::is_worker, Seat::is_task, Seat::is_process] {
-            let mut any = false;
-            for (seat, state) in self.seats.iter_mut().filter(|(seat, _)| kind(seat)) {
-                any |= !state.leaving.is_empty();
-                let Some(life) = &mut state.current else { continue };
-                any = true;
-                if life.phase != Phase::Leaving {
-                    life.enter(Phase::Leaving, now);
-                    let stop = Control::Stop { timeout_ms };
-                    self.actions.push(Action::Tell(*seat, life.generation, stop));
-                }
-            }
-            if any {
-                return;
-            }
-        }
-        self.actions.push(Action::AllGone);
-    }
-
-    fn stop_now(&mut self) {
-        self.stopping.get_or_insert(Millis(0));
-        for (seat, state) in &self.seats {
-            for generation in state.generations() {
-                self.actions.push(Action::Kill(*seat, generation));
-            }
-        }
     }
 
     fn tick(&mut self, now: Millis) {
@@ -523,39 +388,6 @@ impl State {
         for (seat, generation) in late {
             let sentence = "the handover took longer than server.handover_timeout";
             self.successor_failed(now, seat, generation, sentence);
-        }
-    }
-
-    fn go_on_with_reload(&mut self, now: Millis) {
-        loop {
-            let Some(reload) = &mut self.reload else { return };
-            if reload.under_way.is_some() {
-                return;
-            }
-            let Some(seat) = reload.queue.pop_front() else {
-                if let Some(reload) = self.reload.take() {
-                    self.actions.push(Action::ReloadDone(reload.outcome));
-                }
-                return;
-            };
-            let Some(state) = self.seats.get_mut(&seat) else { continue };
-            let life = match &mut state.current {
-                Some(life) if life.phase == Phase::Running && state.successor.is_none() => life,
-                // Not started yet: it will be with the new config.
-                None if state.successor.is_none() => continue,
-                _ => {
-                    // Somebody with the old config is on the way: its turn comes when it is there.
-                    reload.queue.push_back(seat);
-                    return;
-                }
-            };
-            reload.under_way = Some(seat);
-            if seat.is_worker() {
-                self.spawn(seat, now);
-            } else {
-                life.enter(Phase::Leaving, now);
-                self.actions.push(Action::Tell(seat, life.generation, Control::Leave));
-            }
         }
     }
 }

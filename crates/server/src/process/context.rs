@@ -234,7 +234,8 @@ impl ProcessContext {
             return None;
         }
         let mut piece = vec![0; PIECE_MAX];
-        match descriptor::read(self.inner, &mut piece) {
+        // Redirected standard input is a blocking one, and so is this end with it.
+        match packet::read_now(self.inner, &mut piece) {
             Ok(0) => {
                 self.inner_ended = true;
                 Some(ProcessEvent::PipeEnded)

@@ -76,6 +76,16 @@ impl Process {
         write_whole(self.pipe, bytes)
     }
 
+    /// Says that nothing more will be written: the child reads what is on its way, and then the end
+    /// ([`ProcessEvent::PipeEnded`](super::ProcessEvent::PipeEnded), or the end of its standard
+    /// input). What it writes can still be read here.
+    ///
+    /// # Errors
+    /// The child is gone.
+    pub fn end_input(&mut self) -> io::Result<()> {
+        packet::end_output(self.pipe)
+    }
+
     /// Reads what comes next: a packet, or a piece of the stream. `None`: nothing came in time.
     /// `Some` of nothing: the child has closed its end.
     ///

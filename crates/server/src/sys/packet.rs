@@ -7,8 +7,8 @@ use super::descriptor::{borrow, release};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recv,
-    recvmsg, send, sendmsg, setsockopt, socketpair, sockopt,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, Shutdown, SockFlag, SockType,
+    recv, recvmsg, send, sendmsg, setsockopt, shutdown, socketpair, sockopt,
 };
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::RawFd;
@@ -59,6 +59,18 @@ fn wait(end: RawFd, what: PollFlags, timeout: Duration) -> io::Result<bool> {
 /// The size of an end's send buffer as the kernel set it.
 pub(crate) fn send_buffer(end: RawFd) -> io::Result<usize> {
     Ok(nix::sys::socket::getsockopt(&borrow(end), sockopt::SndBuf)?)
+}
+
+/// Says that nothing more will be sent from this end; what comes is still received.
+pub(crate) fn end_output(end: RawFd) -> io::Result<()> {
+    shutdown(end, Shutdown::Write)?;
+    Ok(())
+}
+
+/// Reads a packet or a piece of a stream that is there, also where somebody has made the end a
+/// blocking one.
+pub(crate) fn read_now(end: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
+    Ok(recv(end, buffer, MsgFlags::MSG_DONTWAIT)?)
 }
 
 /// Sends a packet. `WouldBlock`: the other side's queue is full.

@@ -1,0 +1,126 @@
+//! How the master's mind replaces seats in their turn, and what comes of it.
+//!
+//! Invariant: at most one seat is under way. A seat whose process was started with the old config is
+//! waited for, not left out.
+
+use super::{Action, State};
+use crate::clock::Millis;
+use crate::ipc::pipe::Control;
+use crate::master::seats::{Phase, Seat};
+use std::collections::VecDeque;
+
+/// How a reload ended.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(in crate::master) struct Outcome {
+    pub(in crate::master) error: Option<String>,
+    pub(in crate::master) adopted: u64,
+    pub(in crate::master) dropped: u64,
+    /// It was asked for by people, not by a worker that is to be recycled.
+    pub(in crate::master) by_request: bool,
+    /// Seats that had been replaced when it ended.
+    pub(in crate::master) replaced: Vec<Seat>,
+}
+
+#[derive(Debug)]
+pub(super) struct Reload {
+    pub(super) queue: VecDeque<Seat>,
+    pub(super) under_way: Option<Seat>,
+    pub(super) outcome: Outcome,
+}
+
+impl State {
+    pub(super) fn ask_reload(&mut self, tasks_only: bool) {
+        if self.stopping.is_some() {
+            return;
+        }
+        if self.is_reloading() {
+            self.again = Some(tasks_only && self.again.unwrap_or(true));
+            return;
+        }
+        let wanted = |seat: &Seat| !tasks_only || matches!(seat, Seat::Task(_));
+        let queue: VecDeque<Seat> = self.seats.keys().copied().filter(wanted).collect();
+        let outcome = Outcome { by_request: true, ..Outcome::default() };
+        match &mut self.reload {
+            // A worker is being recycled: the rest follows.
+            Some(reload) => {
+                reload.queue = queue;
+                reload.outcome = outcome;
+            }
+            None => self.reload = Some(Reload { queue, under_way: None, outcome }),
+        }
+    }
+
+    /// Whether a reload that was asked for meanwhile is to follow, and of the task processes only.
+    pub(in crate::master) fn take_again(&mut self) -> Option<bool> {
+        self.again.take()
+    }
+
+    pub(super) fn recycle(&mut self, seat: Seat, generation: u32) {
+        let serves = self.seats.get(&seat).is_some_and(|state| {
+            state.current.as_ref().is_some_and(|life| life.generation == generation)
+        });
+        if !serves || self.stopping.is_some() {
+            return;
+        }
+        match &mut self.reload {
+            Some(reload) if reload.queue.contains(&seat) || reload.under_way == Some(seat) => {}
+            Some(reload) => reload.queue.push_back(seat),
+            None => {
+                let queue = VecDeque::from([seat]);
+                let outcome = Outcome::default();
+                self.reload = Some(Reload { queue, under_way: None, outcome });
+            }
+        }
+    }
+
+    pub(super) fn handed_over(&mut self, seat: Seat, adopted: u64, dropped: u64) {
+        if let Some(reload) = &mut self.reload
+            && reload.under_way == Some(seat)
+        {
+            reload.under_way = None;
+            reload.outcome.replaced.push(seat);
+            reload.outcome.adopted += adopted;
+            reload.outcome.dropped += dropped;
+        }
+    }
+
+    pub(super) fn fail_reload(&mut self, seat: Seat, sentence: &str) {
+        if let Some(mut reload) = self.reload.take_if(|reload| reload.under_way == Some(seat)) {
+            reload.outcome.error = Some(format!("{seat}: {sentence}; the old generation goes on"));
+            self.actions.push(Action::ReloadDone(reload.outcome));
+        }
+    }
+
+    pub(super) fn go_on_with_reload(&mut self, now: Millis) {
+        loop {
+            let Some(reload) = &mut self.reload else { return };
+            if reload.under_way.is_some() {
+                return;
+            }
+            let Some(seat) = reload.queue.pop_front() else {
+                if let Some(reload) = self.reload.take() {
+                    self.actions.push(Action::ReloadDone(reload.outcome));
+                }
+                return;
+            };
+            let Some(state) = self.seats.get_mut(&seat) else { continue };
+            let life = match &mut state.current {
+                Some(life) if life.phase == Phase::Running && state.successor.is_none() => life,
+                // Not started yet: it will be with the new config.
+                None if state.successor.is_none() => continue,
+                _ => {
+                    // Somebody with the old config is on the way: its turn comes when it is there.
+                    reload.queue.push_back(seat);
+                    return;
+                }
+            };
+            reload.under_way = Some(seat);
+            if seat.is_worker() {
+                self.spawn(seat, now);
+            } else {
+                life.enter(Phase::Leaving, now);
+                self.actions.push(Action::Tell(seat, life.generation, Control::Leave));
+            }
+        }
+    }
+}
