@@ -4,6 +4,7 @@
 use super::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
+use std::collections::VecDeque;
 
 const WORKER: Seat = Seat::Worker(0);
 const TASK: Seat = Seat::Task(0);
