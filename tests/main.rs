@@ -1,1 +1,21 @@
-//! Placeholder.
+//! Tests of the built binary from the outside: real processes, real sockets, one server for each test.
+//!
+//! Knows the binary, its files and the protocol; of the crates only what documents are compared with.
+//! A test starts its own server on port 0 with its own run directory, so all of them run in parallel.
+#![allow(clippy::disallowed_methods, reason = "a test is a shell: it reads clocks")]
+#![allow(clippy::cast_possible_truncation, reason = "numbers of a test are small")]
+
+mod architecture;
+mod config;
+mod config_file;
+mod control;
+mod crash;
+mod documents;
+mod http;
+mod im;
+mod lifecycle;
+mod outside;
+mod reload;
+mod signals;
+mod support;
+mod timeouts;

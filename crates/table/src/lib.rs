@@ -1,4 +1,39 @@
 //! Fixed-capacity, typed, crash-proof storage in shared memory for forked processes.
+//!
+//! ```
+//! use dunlin_table::{Schema, Table};
+//!
+//! let schema = Schema::builder().string("name", 32).int("score").build()?;
+//! let score = schema.column("score").ok_or("no such column")?;
+//! let table = Table::create(schema, 1000)?; // before the first fork; children share it
+//! table.incr("ann", score, 3)?;
+//! assert_eq!(table.get("ann").map(|row| row.int(score)), Some(3));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! - [`Table`]: rows by key. [`Rows`]: rows by handle ([`RowId`], index and generation; a stale one is
+//!   noticed), with `counter` columns that are one word each outside the rows.
+//! - [`Pool`]: equal blocks that rows chain up to hold bytes of any length.
+//! - [`HintIndex`]: from a hash to the rows that may have it.
+//! - [`Region`] and [`Plan`]: the segment, and how it is cut into areas for all of these.
+//!
+//! The crate knows no process, no socket, no user and no clock; whoever uses it says which writers are
+//! dead ([`Rows::recover`]). One file has unsafe code, `region.rs`.
+//!
+//! ```text
+//!  row i:   head  generation · owner · state          blocks (capacity + 128)
+//!           current  tag · vacant · block ───────►  stamp  tag · writer · taken
+//!                                                   previous   the block it replaced
+//!  counter columns: a word a row, dense             row
+//!                                                   columns    never changed while linked
+//! ```
+//!
+//! Invariants: 1. A write is one swap of one word, so it is there as a whole or not at all, whenever
+//! its process is killed. 2. Nobody waits for anybody: there is no lock and no flag to spin on.
+//! 3. What the dead held is at most one row and one block each, and a scan finds it. 4. Exactly
+//! `capacity` rows fit. 5. What is read from the memory is not trusted.
+//!
+//! `docs/table.md` in the repository has the bytes, and what a kill between any two steps leaves.
 
 mod blocks;
 mod free_hints;

@@ -5,7 +5,7 @@
 //! Miri and loom, whose atomics are larger than eight bytes and cannot be laid over a mapping.
 
 #[cfg(dunlin_loom)]
-pub use model::AtomicU64;
+pub use model::{AtomicU64, Killed, die_after, spare};
 #[cfg(not(dunlin_loom))]
 pub use std::sync::atomic::AtomicU64;
 
@@ -26,8 +26,11 @@ pub fn heap_words(count: usize) -> &'static [AtomicU64] {
 
 #[cfg(dunlin_loom)]
 mod model {
+    use std::cell::Cell;
+
     use super::Ordering;
     use loom::sync::atomic::AtomicU64 as Word;
+    use loom::thread::ThreadId;
 
     /// loom's atomic, with a second one that is touched by a relaxed read-modify-write before each
     /// access.
@@ -49,11 +52,13 @@ mod model {
         }
 
         pub fn load(&self, order: Ordering) -> u64 {
-            self.word().load(order)
+            self.word().map_or(0, |word| word.load(order))
         }
 
         pub fn store(&self, value: u64, order: Ordering) {
-            self.word().store(value, order);
+            if let Some(word) = self.word() {
+                word.store(value, order);
+            }
         }
 
         pub fn compare_exchange(
@@ -63,24 +68,64 @@ mod model {
             success: Ordering,
             failure: Ordering,
         ) -> Result<u64, u64> {
-            self.word().compare_exchange(current, new, success, failure)
+            let swap = |word: &Word| word.compare_exchange(current, new, success, failure);
+            self.word().map_or(Err(0), swap)
         }
 
         pub fn fetch_add(&self, by: u64, order: Ordering) -> u64 {
-            self.word().fetch_add(by, order)
+            self.word().map_or(0, |word| word.fetch_add(by, order))
         }
 
         pub fn fetch_and(&self, bits: u64, order: Ordering) -> u64 {
-            self.word().fetch_and(bits, order)
+            self.word().map_or(0, |word| word.fetch_and(bits, order))
         }
 
         pub fn fetch_or(&self, bits: u64, order: Ordering) -> u64 {
-            self.word().fetch_or(bits, order)
+            self.word().map_or(0, |word| word.fetch_or(bits, order))
         }
 
-        fn word(&self) -> &Word {
+        /// `None` for the dead: what they do while they unwind does not happen.
+        fn word(&self) -> Option<&Word> {
+            if !lives() {
+                return None;
+            }
             self.turn.fetch_add(0, Ordering::Relaxed);
-            &self.word
+            Some(&self.word)
+        }
+    }
+
+    /// What a thread killed by [`die_after`] unwinds with.
+    #[derive(Debug)]
+    pub struct Killed;
+
+    std::thread_local! {
+        /// The thread to be killed and the accesses it still may do. loom runs all threads of a model
+        /// on one thread of the system.
+        static VICTIM: Cell<Option<(ThreadId, Option<u32>)>> = const { Cell::new(None) };
+    }
+
+    /// Kills the calling thread of a model before its access number `accesses` (from 0) to shared
+    /// words, as `kill -9` would: it unwinds with [`Killed`], and its destructors change nothing.
+    pub fn die_after(accesses: u32) {
+        VICTIM.set(Some((loom::thread::current().id(), Some(accesses))));
+    }
+
+    /// Ends what [`die_after`] began.
+    pub fn spare() {
+        VICTIM.set(None);
+    }
+
+    fn lives() -> bool {
+        match VICTIM.get() {
+            Some((thread, left)) if thread == loom::thread::current().id() => {
+                let Some(left) = left else { return false };
+                VICTIM.set(Some((thread, left.checked_sub(1))));
+                if left == 0 {
+                    std::panic::resume_unwind(Box::new(Killed));
+                }
+                true
+            }
+            _ => true,
         }
     }
 }

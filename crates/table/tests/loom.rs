@@ -3,6 +3,9 @@
 //! `RUSTFLAGS="--cfg dunlin_loom" cargo test -p dunlin-table --release --test loom`.
 #![cfg(dunlin_loom)]
 
+#[path = "loom/kills.rs"]
+mod kills;
+
 use dunlin_table::sync::Ordering::{Acquire, Relaxed, Release};
 use dunlin_table::{
     Chain, ColumnId, HintIndex, Pool, RowId, Rows, Schema, Table, ValueRef, heap_words,
@@ -12,6 +15,7 @@ use loom::thread;
 fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
+    builder.max_branches = 20_000;
     builder.check(model);
 }
 
@@ -102,6 +106,7 @@ fn two_writers_lose_no_update() {
         let id = rows.claim(0).unwrap();
         let add = move |rows: &Rows| {
             rows.update(id, |draft| {
+                assert_eq!(draft.value(columns[0]), draft.value(columns[1]), "torn in the closure");
                 for column in columns {
                     draft.add_int(column, 1)?;
                 }
@@ -216,6 +221,24 @@ fn a_row_reused_elsewhere_misleads_nobody() {
         assert_eq!([row.int(columns[0]), row.int(columns[1])], [2, 2]);
         thread.join().unwrap();
         assert!(table.exists("b") && table.exists("c") && !table.exists("a"));
+        assert_nothing_leaked(table.rows());
+    });
+}
+
+#[test]
+fn a_row_is_free_only_when_its_list_has_left_it() {
+    explore(2, || {
+        let (table, columns) = table(2);
+        table.set("a", &twin(columns, 1)).unwrap();
+        table.set("b", &twin(columns, 2)).unwrap();
+        let mut other = table.clone();
+        other.set_writer(1);
+        let thread = thread::spawn(move || assert!(other.del("a")));
+        // Gets the row of "a", or finds the table full.
+        let set = table.set("c", &twin(columns, 3));
+        thread.join().unwrap();
+        assert!(table.exists("b"), "cut off with a row that was made anew");
+        assert_eq!(table.exists("c"), set.is_ok());
         assert_nothing_leaked(table.rows());
     });
 }

@@ -5,6 +5,7 @@
 //! processes never mix. The file is opened for each line: a descriptor that a worker kept would be one
 //! that nobody closes when it is killed.
 
+use crate::commands::{Work, connection, die, obey};
 use crate::place::Place;
 use dunlin_server::app::Closed;
 use dunlin_server::clock::Millis;
@@ -13,11 +14,10 @@ use dunlin_server::settings::{Layers, Settings};
 use dunlin_server::{
     AddedProcess, Adoption, App, AreaRequest, ConnId, Context, Handshake, MasterContext, Message,
     ProcessContext, ProcessEvent, ReloadReport, Reply, Request, RequestId, Response, Role, Sender,
-    Server, SlotId, StopReason, TaskFailure, TaskId, TimerDue, TimerId, UpgradeRequest, WorkerError,
+    Server, SlotId, StopReason, TaskFailure, TaskId, TimerDue, TimerId, UpgradeRequest,
+    WorkerError,
 };
 use dunlin_table::{Column, ColumnKind};
-use nix::sys::signal::{Signal, raise};
-use serde::{Deserialize, Serialize};
 use std::fmt::Display;
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -27,18 +27,6 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 use tracing::level_filters::LevelFilter;
-
-/// What a client can have a task process do.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) enum Work {
-    Say(String),
-    Sleep(u64),
-    Panic,
-    Nothing,
-    Die,
-    Push(u64, String),
-    Tell(u16, String),
-}
 
 /// The whole life of the server process.
 pub(crate) fn serve(place: Place) -> ExitCode {
@@ -108,86 +96,6 @@ impl RecordingApp {
         };
         note(&self.place, &role, hook, arguments);
     }
-
-    /// Does what a client says; gives the answer, if there is one.
-    fn obey(
-        &mut self,
-        context: &mut Context<'_, Self>,
-        conn: ConnId,
-        command: &str,
-    ) -> Option<String> {
-        let (verb, rest) = command.split_once(' ').unwrap_or((command, ""));
-        let (first, second) = rest.split_once(' ').unwrap_or((rest, ""));
-        let answer = match verb {
-            "echo" => rest.to_owned(),
-            "count" => format!("count {}", count(context, conn)),
-            "id" => {
-                let slot = context.session_info(conn).map(|info| info.slot.0);
-                format!("id {conn} {} {}", slot.unwrap_or(u16::MAX), std::process::id())
-            }
-            "push" => {
-                format!("{:?}", context.push(connection(first), Message::Text(second)))
-            }
-            "flood" | "drop" => flood(context, verb == "drop", first, second),
-            "broadcast" => {
-                context.broadcast(Message::Text(rest));
-                return None;
-            }
-            "many" => {
-                let all: Vec<ConnId> = rest.split(' ').map(connection).collect();
-                format!("many {}", context.push_many(&all, Message::Text("to many")))
-            }
-            "disconnect" => {
-                let (code, reason) = second.split_once(' ').unwrap_or((second, ""));
-                format!("{}", context.disconnect(connection(first), number(code) as u16, reason))
-            }
-            "established" => format!("{}", context.is_established(connection(first))),
-            "info" => format!("{:?}", context.session_info(connection(first))),
-            "pipe" => {
-                let sent = context.send_pipe_message(SlotId(number(first) as u16), &second.into());
-                format!("{}", sent.is_ok())
-            }
-            "task" => match context.task(&work(first, second)) {
-                Ok(task) => format!("task {}", task.0),
-                Err(error) => format!("task {error}"),
-            },
-            "after" => timer_answer(context.after(number(first), second.as_bytes()).ok()),
-            "tick" => timer_answer(context.tick(number(first), second.as_bytes()).ok()),
-            "clear" => format!("{}", context.clear_timer(TimerId(number(first)))),
-            "deadline" => {
-                let due = context.now() + number(first);
-                context.set_deadline(conn, Some(due));
-                format!("deadline {}", due.0)
-            }
-            "heartbeat" => {
-                context.set_heartbeat(conn, Some(number(first)));
-                "heartbeat".into()
-            }
-            "accept" => format!("{}", context.answer_handshake(RequestId(number(first)), chosen())),
-            "respond" => {
-                let response = Response::text(200, second);
-                format!("{}", context.respond(RequestId(number(first)), response))
-            }
-            "stats" => context.stats().to_string(),
-            "reload" => {
-                context.reload();
-                return None;
-            }
-            "shutdown" => {
-                context.shutdown();
-                return None;
-            }
-            "sleep" => {
-                thread::sleep(Duration::from_millis(number(first)));
-                "slept".into()
-            }
-            "panic" => panic!("as it was told"),
-            "die" => die(),
-            "exit" => leave(number(first)),
-            other => format!("no such command: {other}"),
-        };
-        Some(answer)
-    }
 }
 
 impl App for RecordingApp {
@@ -206,9 +114,10 @@ impl App for RecordingApp {
     }
 
     fn status(&self, master: &MasterContext<'_>) -> serde_json::Value {
-        let messages = master.areas.words("messages").map_or(0, |area| {
-            area.iter().map(|word| word.load(Ordering::Relaxed)).sum::<u64>()
-        });
+        let messages = master
+            .areas
+            .words("messages")
+            .map_or(0, |area| area.iter().map(|word| word.load(Ordering::Relaxed)).sum::<u64>());
         serde_json::json!({ "recording": { "messages": messages } })
     }
 
@@ -291,7 +200,12 @@ impl App for RecordingApp {
         }
     }
 
-    fn open(&mut self, context: &mut Context<'_, Self>, conn: ConnId, request: &UpgradeRequest<'_>) {
+    fn open(
+        &mut self,
+        context: &mut Context<'_, Self>,
+        conn: ConnId,
+        request: &UpgradeRequest<'_>,
+    ) {
         let http = request.http;
         let query = http.query.as_deref().unwrap_or("-");
         let header = http.headers.first("x-tea").unwrap_or("-");
@@ -318,7 +232,8 @@ impl App for RecordingApp {
             Message::Text(text) => {
                 let shown: String = text.chars().take(60).collect();
                 self.at(context, "message", format_args!("{conn} {shown}"));
-                if let Some(answer) = self.obey(context, conn, text) {
+                let answer = obey(context, conn, text);
+                if !answer.is_empty() {
                     // Whoever is gone or too slow gets no answer.
                     let _ = context.push(conn, Message::Text(&answer));
                 }
@@ -368,7 +283,12 @@ impl App for RecordingApp {
         self.at(context, "pipe_message", format_args!("{from:?} {message}"));
     }
 
-    fn task(&mut self, context: &mut Context<'_, Self>, task: TaskId, work: Work) -> Option<String> {
+    fn task(
+        &mut self,
+        context: &mut Context<'_, Self>,
+        task: TaskId,
+        work: Work,
+    ) -> Option<String> {
         self.at(context, "task", format_args!("{} {work:?}", task.0));
         match work {
             Work::Say(what) => return Some(what),
@@ -403,73 +323,3 @@ impl App for RecordingApp {
         self.at(context, "timer", line);
     }
 }
-
-fn chosen() -> Handshake {
-    Handshake::Accept { subprotocol: None, headers: vec![("X-Answered".into(), "later".into())] }
-}
-
-/// The connection's own count, in a column that the application added to the session table.
-fn count(context: &Context<'_, RecordingApp>, conn: ConnId) -> u64 {
-    let table = context.table();
-    let column = table.counter_column("counted").expect("the application's own column");
-    let word = table.counter(conn, column).expect("its connection is open");
-    word.fetch_add(1, Ordering::Relaxed) + 1
-}
-
-/// `CONN NUMBER BYTES`: pushes until one is not taken; says how many were and what happened then.
-fn flood(
-    context: &mut Context<'_, RecordingApp>,
-    droppable: bool,
-    to: &str,
-    rest: &str,
-) -> String {
-    let (times, bytes) = rest.split_once(' ').unwrap_or((rest, "1"));
-    let payload = vec![b'x'; usize::try_from(number(bytes)).expect("a length")];
-    for taken in 0..number(times) {
-        let message = Message::Binary(&payload);
-        let pushed = match droppable {
-            true => context.push_droppable(connection(to), message),
-            false => context.push(connection(to), message),
-        };
-        if let Err(error) = pushed {
-            return format!("{taken} {error:?}");
-        }
-    }
-    format!("{} taken", number(times))
-}
-
-fn work(kind: &str, rest: &str) -> Work {
-    let (first, second) = rest.split_once(' ').unwrap_or((rest, ""));
-    match kind {
-        "sleep" => Work::Sleep(number(first)),
-        "panic" => Work::Panic,
-        "nothing" => Work::Nothing,
-        "die" => Work::Die,
-        "push" => Work::Push(connection(first).to_bits(), second.into()),
-        "tell" => Work::Tell(number(first) as u16, second.into()),
-        _ => Work::Say(rest.into()),
-    }
-}
-
-fn timer_answer(timer: Option<TimerId>) -> String {
-    timer.map_or_else(|| "refused".into(), |timer| timer.0.to_string())
-}
-
-/// Whoever is not there is the connection 0, which is never open.
-fn connection(text: &str) -> ConnId {
-    ConnId::parse(text).unwrap_or(ConnId::from_bits(0))
-}
-
-fn number(text: &str) -> u64 {
-    text.parse().unwrap_or(0)
-}
-
-fn die() -> ! {
-    raise(Signal::SIGKILL).expect("a process may kill itself");
-    unreachable!("SIGKILL came back")
-}
-
-fn leave(code: u64) -> ! {
-    std::process::exit(i32::try_from(code).unwrap_or(1))
-}
-

@@ -73,9 +73,10 @@ impl Client {
             return match self.socket.read() {
                 Ok(Message::Text(text)) => Heard::Text(text.to_string()),
                 Ok(Message::Binary(bytes)) => Heard::Binary(bytes.to_vec()),
-                Ok(Message::Close(frame)) => frame.map_or(Heard::Close(1005, String::new()), |frame| {
-                    Heard::Close(frame.code.into(), frame.reason.to_string())
-                }),
+                Ok(Message::Close(frame)) => frame
+                    .map_or(Heard::Close(1005, String::new()), |frame| {
+                        Heard::Close(frame.code.into(), frame.reason.to_string())
+                    }),
                 Ok(_) => continue,
                 Err(Error::Io(error)) if would_block(&error) => Heard::Silence,
                 Err(_) => Heard::End,
@@ -148,7 +149,7 @@ pub(crate) fn upgrade(
     }
     match tungstenite::client(request, stream(address)) {
         Ok(opened) => Ok(opened),
-        Err(HandshakeError::Failure(Error::Http(response))) => Err(response.into()),
+        Err(HandshakeError::Failure(Error::Http(response))) => Err(response),
         Err(error) => panic!("the handshake failed: {error}"),
     }
 }

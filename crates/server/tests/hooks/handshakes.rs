@@ -109,7 +109,10 @@ fn a_panic_closes_one_connection() {
     assert_eq!(neighbour.ask("echo tea"), "tea");
     assert_eq!(neighbour.who().2, unlucky.pid, "the worker lives");
     let status = server.wait_status("the count", |status| status["workers"][0]["hook_panics"] == 1);
-    assert_eq!((&status["workers"][0]["restarts"], &status["sessions"]["used"]), (&0.into(), &1.into()));
+    assert_eq!(
+        (&status["workers"][0]["restarts"], &status["sessions"]["used"]),
+        (&0.into(), &1.into())
+    );
 }
 
 fn panics_elsewhere_cost_one_client() {

@@ -12,6 +12,7 @@
 
 mod app;
 mod client;
+mod commands;
 mod crashes;
 mod flow;
 mod handshakes;
@@ -29,7 +30,13 @@ fn main() -> ExitCode {
     if let Some(dir) = std::env::var_os(server::SERVER_OF) {
         return app::serve(place::Place::existing(Path::new(&dir)));
     }
-    let tests =
-        [order::TESTS, handshakes::TESTS, reloads::TESTS, crashes::TESTS, flow::TESTS, timing::TESTS];
+    let tests = [
+        order::TESTS,
+        handshakes::TESTS,
+        reloads::TESTS,
+        crashes::TESTS,
+        flow::TESTS,
+        timing::TESTS,
+    ];
     runner::run(&tests.concat())
 }

@@ -48,7 +48,13 @@ fn a_life_in_order() {
     assert_eq!(
         hooks_of(&record, "worker0"),
         [
-            "worker_start", "connect", "handshake", "open", "message", "message", "close",
+            "worker_start",
+            "connect",
+            "handshake",
+            "open",
+            "message",
+            "message",
+            "close",
             "worker_stop"
         ]
     );
@@ -63,7 +69,10 @@ fn a_life_in_order() {
         assert_eq!(line.pid, expected, "{line:?}");
     }
     let place = |hook: &str, role: &str| {
-        record.iter().position(|line| line.hook == hook && line.role == role).expect("it was called")
+        record
+            .iter()
+            .position(|line| line.hook == hook && line.role == role)
+            .expect("it was called")
     };
     assert!(place("start", "master") < place("worker_start", "worker0"), "before the first fork");
     assert!(place("worker_stop", "worker0") < place("worker_stop", "task0"), "workers stop first");
@@ -87,7 +96,8 @@ fn open_knows_the_upgrade() {
     let client = Client::connect(server.address, "/chat?room=7", &headers);
     let open = server.wait_call("open", &client.id);
     let peer = client.socket.get_ref().local_addr().expect("an address");
-    let expected = format!("{} /chat room=7 green [(\"a\", \"1\"), (\"b\", \"2\")] {peer} []", client.id);
+    let expected =
+        format!("{} /chat room=7 green [(\"a\", \"1\"), (\"b\", \"2\")] {peer} []", client.id);
     assert_eq!(open.arguments, expected);
     assert_eq!(server.wait_call("connect", "").arguments, peer.to_string());
     assert_eq!(server.wait_call("handshake", "").word(1), "/chat");
@@ -176,7 +186,7 @@ fn buffer_full_and_empty() {
 /// A client with a small receive buffer, so that the server's fills soon.
 pub(crate) fn slow_client(server: &Server) -> Client {
     let mut raw = Raw { stream: stream(server.address), heard: Vec::new() };
-    SockRef::from(&raw.stream).set_recv_buffer_size(4096).expect("a small buffer");
+    SockRef::from(&raw.stream).set_recv_buffer_size(64 << 10).expect("a small buffer");
     raw.ask_upgrade("/");
     assert_eq!(raw.hear().0, 101);
     Client::over(WebSocket::from_raw_socket(raw.stream, Role::Client, None))
@@ -247,7 +257,8 @@ fn a_hook_asks_for_reload_and_shutdown() {
 fn status_by_plain_cat() {
     let server = Server::start(&[("server.workers", "2")]);
     let mut client = server.client();
-    let counted: u64 = client.ask("count").strip_prefix("count ").expect("count").parse().expect("1");
+    let counted: u64 =
+        client.ask("count").strip_prefix("count ").expect("count").parse().expect("1");
     assert_eq!(counted, 1);
     let pipe = server.place.run_dir().join("status.pipe");
     let output = Command::new("timeout").arg("10").arg("cat").arg(&pipe).output().expect("cat");

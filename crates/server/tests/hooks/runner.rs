@@ -33,8 +33,7 @@ struct Arguments {
 /// Runs the tests that the command line asks for.
 pub(crate) fn run(tests: &[Test]) -> ExitCode {
     let arguments = arguments();
-    let wanted: Vec<Test> =
-        tests.iter().copied().filter(|test| arguments.wants(test.0)).collect();
+    let wanted: Vec<Test> = tests.iter().copied().filter(|test| arguments.wants(test.0)).collect();
     if arguments.list {
         wanted.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;

@@ -20,6 +20,8 @@ use tempfile::TempDir;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// How often is looked while waiting.
 const LOOK_EVERY: Duration = Duration::from_millis(4);
+/// How long nothing may have changed for what is to be compared later.
+const STEADY: Duration = Duration::from_millis(60);
 /// Tells the test's binary that it is the server of this directory.
 pub(crate) const SERVER_OF: &str = "HOOKS_SERVER_OF";
 
@@ -185,13 +187,28 @@ impl Server {
 
     /// Kills a child and waits until another serves in its place.
     pub(crate) fn kill_and_wait(&self, of: &str) -> i32 {
+        self.wait_quiet();
         let pid = self.pid(of);
         kill(Pid::from_raw(pid), Signal::SIGKILL).expect("the child lives");
         let path = format!("/{of}/state");
         let status = self.wait_status("a successor", |status| {
-            ![0, pid].contains(&pid_in(status, of)) && status.pointer(&path) == Some(&"running".into())
+            ![0, pid].contains(&pid_in(status, of))
+                && status.pointer(&path) == Some(&"running".into())
         });
         pid_in(&status, of)
+    }
+
+    /// Waits until no worker is in the middle of a turn, for a moment: then every connection is CLEAN,
+    /// and a kill costs none.
+    fn wait_quiet(&self) {
+        let mut quiet = 0;
+        wait_until("quiet workers", || {
+            let status = self.status();
+            let workers = status["workers"].as_array().expect("the workers");
+            let idle = workers.iter().all(|worker| worker["busy_ms"] == 0);
+            quiet = if idle { quiet + 1 } else { 0 };
+            quiet == 3
+        });
     }
 
     /// SIGUSR1 (or 2), and the report of what came of it.
@@ -202,20 +219,41 @@ impl Server {
         self.wait_status("the end of the reload", over)["last_reload"].take()
     }
 
-    /// Descriptors the master (and so every worker) has open.
-    pub(crate) fn descriptors(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.master())).map_or(0, Iterator::count)
+    /// What the master (and so every worker) has open, once it has been the same for a while: a
+    /// status pipe that was just read is not yet followed by the next.
+    pub(crate) fn descriptors(&self) -> Vec<String> {
+        let (mut known, mut since) = (self.open_now(), Instant::now());
+        wait_for("steady descriptors", || {
+            let now = self.open_now();
+            if now != known {
+                (known, since) = (now, Instant::now());
+            }
+            (since.elapsed() >= STEADY).then(|| known.clone())
+        })
     }
 
     /// Waits until as many descriptors are open as before.
-    pub(crate) fn wait_descriptors(&self, before: usize) {
-        let mut now = 0;
+    pub(crate) fn wait_descriptors(&self, before: &[String]) {
         let began = Instant::now();
-        while now != before {
-            now = self.descriptors();
-            assert!(began.elapsed() < PATIENCE, "{before} descriptors before, {now} now");
-            thread::sleep(LOOK_EVERY);
+        loop {
+            let now = self.descriptors();
+            if now.len() == before.len() {
+                return;
+            }
+            let fresh: Vec<_> = now.iter().filter(|one| !before.contains(one)).collect();
+            let (now, before) = (now.len(), before.len());
+            assert!(began.elapsed() < PATIENCE, "{before} before, {now} now, new: {fresh:?}");
         }
+    }
+
+    /// Number and target of each.
+    fn open_now(&self) -> Vec<String> {
+        let dir = fs::read_dir(format!("/proc/{}/fd", self.master())).expect("the master lives");
+        let shown = |entry: fs::DirEntry| {
+            let target = fs::read_link(entry.path()).unwrap_or_default();
+            format!("{} {}", entry.file_name().display(), target.display())
+        };
+        dir.flatten().map(shown).collect()
     }
 
     /// What the application has written down so far.
@@ -247,6 +285,8 @@ impl Server {
         for _ in 0..200 {
             let client = self.client();
             if client.slot == slot {
+                // In order, so that the server has nothing more to do with them.
+                others.into_iter().for_each(|other: Client| other.close(1000, ""));
                 return client;
             }
             others.push(client);

@@ -1,0 +1,205 @@
+//! What a client can have the server do, as text messages: a verb and its words.
+
+use crate::app::RecordingApp;
+use dunlin_server::{ConnId, Context, Handshake, Message, RequestId, Response, SlotId, TimerId};
+use nix::sys::signal::{Signal, raise};
+use serde::{Deserialize, Serialize};
+use std::str::FromStr;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+
+/// What a client can have a task process do.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Work {
+    Say(String),
+    Sleep(u64),
+    Panic,
+    Nothing,
+    Die,
+    Push(u64, String),
+    Tell(u16, String),
+}
+
+/// Does what a client says; gives the answer, empty where there is none.
+pub(crate) fn obey(context: &mut Context<'_, RecordingApp>, conn: ConnId, command: &str) -> String {
+    let (verb, rest) = command.split_once(' ').unwrap_or((command, ""));
+    let (first, second) = rest.split_once(' ').unwrap_or((rest, ""));
+    tell_connections(context, verb, rest)
+        .or_else(|| ask_about(context, conn, verb, rest))
+        .or_else(|| tell_processes(context, verb, first, second))
+        .or_else(|| arm(context, conn, verb, first, second))
+        .unwrap_or_else(|| misbehave(verb, rest))
+}
+
+fn tell_connections(
+    context: &mut Context<'_, RecordingApp>,
+    verb: &str,
+    rest: &str,
+) -> Option<String> {
+    let (first, second) = rest.split_once(' ').unwrap_or((rest, ""));
+    Some(match verb {
+        "echo" => rest.to_owned(),
+        "push" => format!("{:?}", context.push(connection(first), Message::Text(second))),
+        "flood" | "drop" => flood(context, verb == "drop", first, second),
+        "broadcast" => {
+            context.broadcast(Message::Text(rest));
+            String::new()
+        }
+        "many" => {
+            let all: Vec<ConnId> = rest.split(' ').map(connection).collect();
+            format!("many {}", context.push_many(&all, Message::Text("to many")))
+        }
+        "disconnect" => {
+            let (code, reason) = second.split_once(' ').unwrap_or((second, ""));
+            context.disconnect(connection(first), number(code), reason).to_string()
+        }
+        _ => return None,
+    })
+}
+
+fn ask_about(
+    context: &mut Context<'_, RecordingApp>,
+    conn: ConnId,
+    verb: &str,
+    rest: &str,
+) -> Option<String> {
+    Some(match verb {
+        "id" => {
+            let slot = context.session_info(conn).map_or(u16::MAX, |info| info.slot.0);
+            format!("id {conn} {slot} {}", std::process::id())
+        }
+        "count" => format!("count {}", count(context, conn)),
+        "established" => context.is_established(connection(rest)).to_string(),
+        "info" => format!("{:?}", context.session_info(connection(rest))),
+        "stats" => context.stats().to_string(),
+        _ => return None,
+    })
+}
+
+fn tell_processes(
+    context: &mut Context<'_, RecordingApp>,
+    verb: &str,
+    first: &str,
+    second: &str,
+) -> Option<String> {
+    Some(match verb {
+        "pipe" => {
+            let sent = context.send_pipe_message(SlotId(number(first)), &second.to_owned());
+            sent.is_ok().to_string()
+        }
+        "task" => match context.task(&work(first, second)) {
+            Ok(task) => format!("task {}", task.0),
+            Err(error) => format!("task {error}"),
+        },
+        "accept" => context.answer_handshake(RequestId(number(first)), chosen()).to_string(),
+        "respond" => {
+            let response = Response::text(200, second);
+            context.respond(RequestId(number(first)), response).to_string()
+        }
+        "reload" => {
+            context.reload();
+            String::new()
+        }
+        "shutdown" => {
+            context.shutdown();
+            String::new()
+        }
+        _ => return None,
+    })
+}
+
+fn arm(
+    context: &mut Context<'_, RecordingApp>,
+    conn: ConnId,
+    verb: &str,
+    first: &str,
+    second: &str,
+) -> Option<String> {
+    let armed = |timer: Option<TimerId>| {
+        timer.map_or_else(|| "refused".into(), |timer| timer.0.to_string())
+    };
+    Some(match verb {
+        "after" => armed(context.after(number(first), second.as_bytes()).ok()),
+        "tick" => armed(context.tick(number(first), second.as_bytes()).ok()),
+        "clear" => context.clear_timer(TimerId(number(first))).to_string(),
+        "deadline" => {
+            let due = context.now() + number(first);
+            context.set_deadline(conn, Some(due));
+            format!("deadline {}", due.0)
+        }
+        "heartbeat" => {
+            context.set_heartbeat(conn, Some(number(first)));
+            "heartbeat".into()
+        }
+        _ => return None,
+    })
+}
+
+fn chosen() -> Handshake {
+    Handshake::Accept { subprotocol: None, headers: vec![("X-Answered".into(), "later".into())] }
+}
+
+/// The connection's own count, in a column that the application added to the session table.
+fn count(context: &Context<'_, RecordingApp>, conn: ConnId) -> u64 {
+    let table = context.table();
+    let column = table.counter_column("counted").expect("the application's own column");
+    let word = table.counter(conn, column).expect("its connection is open");
+    word.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+/// `CONN NUMBER BYTES`: pushes until one is not taken; says how many were and what happened then.
+fn flood(context: &mut Context<'_, RecordingApp>, droppable: bool, to: &str, rest: &str) -> String {
+    let (times, bytes) = rest.split_once(' ').unwrap_or((rest, "1"));
+    let payload = vec![b'x'; number(bytes)];
+    let times: u32 = number(times);
+    for taken in 0..times {
+        let message = Message::Binary(&payload);
+        let pushed = match droppable {
+            true => context.push_droppable(connection(to), message),
+            false => context.push(connection(to), message),
+        };
+        if let Err(error) = pushed {
+            return format!("{taken} {error:?}");
+        }
+    }
+    format!("{times} taken")
+}
+
+fn work(kind: &str, rest: &str) -> Work {
+    let (first, second) = rest.split_once(' ').unwrap_or((rest, ""));
+    match kind {
+        "sleep" => Work::Sleep(number(first)),
+        "panic" => Work::Panic,
+        "nothing" => Work::Nothing,
+        "die" => Work::Die,
+        "push" => Work::Push(connection(first).to_bits(), second.into()),
+        "tell" => Work::Tell(number(first), second.into()),
+        _ => Work::Say(rest.into()),
+    }
+}
+
+/// Whoever is not there is the connection 0, which is never open.
+pub(crate) fn connection(text: &str) -> ConnId {
+    ConnId::parse(text).unwrap_or_else(|| ConnId::from_bits(0))
+}
+
+fn number<N: FromStr + Default>(text: &str) -> N {
+    text.parse().unwrap_or_default()
+}
+
+fn misbehave(verb: &str, rest: &str) -> String {
+    match verb {
+        "sleep" => thread::sleep(Duration::from_millis(number(rest))),
+        "panic" => panic!("as it was told"),
+        "die" => die(),
+        "exit" => std::process::exit(number(rest)),
+        other => return format!("no such command: {other}"),
+    }
+    "slept".into()
+}
+
+pub(crate) fn die() -> ! {
+    raise(Signal::SIGKILL).expect("a process may kill itself");
+    unreachable!("SIGKILL came back")
+}

@@ -1,0 +1,63 @@
+//! Clients that we did not write: the scripts of `tests/outside`, run by their interpreters.
+
+use super::process;
+use super::server::Server;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// An interpreter, its script, and what it needs to be there.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outside {
+    program: &'static str,
+    script: &'static str,
+    /// Arguments with which the program fails if the library is not there.
+    probe: [&'static str; 2],
+    install: &'static str,
+}
+
+/// Python with `websockets`.
+pub(crate) const PYTHON: Outside = Outside {
+    program: "python3",
+    script: "chat.py",
+    probe: ["-c", "import websockets.asyncio.client"],
+    install: "pip install -r tests/outside/requirements.txt",
+};
+
+/// Node with `ws`.
+pub(crate) const NODE: Outside = Outside {
+    program: "node",
+    script: "chat.mjs",
+    probe: ["-e", "require.resolve('ws')"],
+    install: "npm install --prefix tests/outside",
+};
+
+impl Outside {
+    /// Runs a scenario against a server; it must end well.
+    pub(crate) fn plays(self, scenario: &str, server: &Server) {
+        self.must_be_there();
+        let ended = process::run(
+            Command::new(self.program)
+                .arg(place().join(self.script))
+                .arg(scenario)
+                .arg(format!("ws://{}/ws", server.address))
+                .arg(server.run_dir())
+                .env("PYTHONDONTWRITEBYTECODE", "1"),
+        );
+        assert_eq!(ended.code, Some(0), "{} {scenario}:\n{}", self.script, ended.stderr);
+    }
+
+    /// Fails with the command that installs what is missing: a test that skips itself proves nothing.
+    fn must_be_there(self) {
+        let probe = Command::new(self.program).args(self.probe).current_dir(place()).output();
+        let there = probe.is_ok_and(|output| output.status.success());
+        assert!(
+            there,
+            "{} with its WebSocket library is missing. Install it with `{}`, or run .ci/run, which does.",
+            self.program, self.install
+        );
+    }
+}
+
+fn place() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/outside")
+}
