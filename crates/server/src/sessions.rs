@@ -296,8 +296,14 @@ impl Sessions {
 
 /// What only workers and the master do with rows.
 impl Sessions {
-    pub(crate) fn set_writer(&mut self, writer: u16) {
-        self.rows.set_writer(writer);
+    pub(crate) fn set_writer(&mut self, writer: Writer) {
+        self.rows.set_writer(writer.number());
+    }
+
+    /// Gives back what a dead process held in the middle of a write.
+    pub(crate) fn recover(&self, dead: Writer) {
+        let dead = dead.number();
+        self.rows.recover(|writer| writer == dead);
     }
 
     /// Claims a row for a connection of `slot`, in phase Opening, state Handling. `None`: full.
@@ -424,8 +430,54 @@ impl Sessions {
     }
 }
 
+/// Who writes rows: no two processes that live at the same time have the same number, so that
+/// recovering what a dead one held never touches what a living one fills.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Writer {
+    /// The worker of a slot, in this generation.
+    Worker(u16, u32),
+    /// A task process.
+    Task(u16, u32),
+    /// An added process.
+    Process(u16, u32),
+}
+
+impl Writer {
+    /// Predecessor and successor differ in the lowest bit; the kinds in the two highest. 0 is nobody's:
+    /// the master writes no rows.
+    fn number(self) -> u16 {
+        let (kind, place, generation) = match self {
+            Self::Worker(slot, generation) => (1, slot, generation),
+            Self::Task(place, generation) => (2, place, generation),
+            Self::Process(place, generation) => (3, place, generation),
+        };
+        kind << 14 | (place & 0x1fff) << 1 | u16::from(generation % 2 == 1)
+    }
+}
+
 fn halves(value: u128) -> [u64; 2] {
     let bytes = value.to_be_bytes();
     let (high, low) = bytes.split_at(8);
     [high, low].map(|half| half.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_living_writers_share_a_number() {
+        let mut seen = std::collections::HashSet::from([0]);
+        for place in 0..=1_024 {
+            for generation in [7, 8] {
+                for writer in [
+                    Writer::Worker(place, generation),
+                    Writer::Task(place, generation),
+                    Writer::Process(place, generation),
+                ] {
+                    assert!(seen.insert(writer.number()), "{writer:?}");
+                }
+            }
+        }
+    }
 }

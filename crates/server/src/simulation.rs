@@ -12,7 +12,7 @@ use crate::context::{
 };
 use crate::http::{Headers, Request};
 use crate::ids::{ConnId, RequestId, SlotId, TaskId, TimerId};
-use crate::sessions::{Phase, Service, Sessions};
+use crate::sessions::{Phase, Service, Sessions, Writer};
 use crate::shared::Areas;
 use crate::websocket::Opcode;
 use dunlin_table::{Rows, heap_words};
@@ -130,7 +130,7 @@ impl FakeWorker {
     #[must_use]
     pub fn sibling(&self, slot: SlotId) -> Self {
         let mut sessions = self.sessions.clone();
-        sessions.set_writer(slot.0);
+        sessions.set_writer(Writer::Worker(slot.0, 1));
         let areas = self.areas.clone();
         Self { sessions, areas, slot, deeds: Vec::new(), full: HashSet::new(), ..*self }
     }

@@ -158,6 +158,7 @@ impl<A: App> Master<A> {
         }
         let (seat, generation) = (child.seat, child.generation);
         let timed_out = child.stuck;
+        self.shared.sessions.recover(seat.writer(generation));
         match seat {
             Seat::Task(place) => self.fail_task_in_hand(place, timed_out),
             Seat::Process(TIMER) => {
@@ -280,6 +281,7 @@ impl<A: App> Master<A> {
             self.reap_quietly();
         }
         self.sweep.go_on(&self.shared);
+        self.recover_pool_later();
         let stuck: Vec<i32> = self
             .children
             .iter_mut()

@@ -82,6 +82,8 @@ pub(crate) struct Master<A: App> {
     control: ControlSocket,
     sweep: Sweep,
     stuck: Stuck,
+    /// When the receive pool is to be looked through once more after a death.
+    recover_pool_at: Option<Millis>,
     /// Places of added processes whose pipes may hold something.
     saying: BTreeSet<usize>,
     asked: Vec<MasterDeed>,
@@ -124,6 +126,7 @@ impl<A: App> Master<A> {
             processes,
             sweep: Sweep::new(shared.ledger),
             stuck: Stuck::default(),
+            recover_pool_at: None,
             saying: BTreeSet::new(),
             shared,
             wiring,

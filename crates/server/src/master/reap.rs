@@ -22,6 +22,8 @@ use tracing::{info, warn};
 /// What an HTTP connection's failure code says of a task whose process died.
 const PROCESS_LOST: u8 = 1;
 const TIMED_OUT: u8 = 2;
+/// After this time a successor has closed what its predecessor's death lost.
+const LOST_ROWS_ARE_GONE_MS: u64 = 5_000;
 
 impl<A: App> Master<A> {
     /// The owner of a slot died: rows that are not CLEAN are lost, for every reader at once; the
@@ -48,13 +50,27 @@ impl<A: App> Master<A> {
         self.close_unclaimed(slot, generation, &by_descriptor);
         self.shared.timers.recover(SlotId(slot));
         self.shared.timers.rearm(SlotId(slot));
-        self.shared.sessions.rows().recover(|writer| writer == slot);
-        self.shared.pool.recover(|row| self.shared.sessions.rows().is_live(row));
+        self.recover_pool();
+        // What an append had claimed for a row that is lost is free when the row is.
+        self.recover_pool_at = Some(self.now + LOST_ROWS_ARE_GONE_MS);
         let row = self.shared.scoreboard.worker(usize::from(slot));
         for gauge in [Cell::Connections, Cell::HttpOpen, Cell::Sessions, Cell::SpilledBytes] {
             row.set(gauge, 0);
         }
         row.turn_ends();
+    }
+
+    /// Frees blocks of the receive pool whose rows are gone.
+    fn recover_pool(&self) {
+        self.shared.pool.recover(|row| self.shared.sessions.rows().is_live(row));
+    }
+
+    /// The same once more when the lost rows of a dead worker are closed.
+    pub(super) fn recover_pool_later(&mut self) {
+        if self.recover_pool_at.is_some_and(|at| self.now >= at) {
+            self.recover_pool_at = None;
+            self.recover_pool();
+        }
     }
 
     /// Closes connections of a dead worker that no row names, and what was left for it.

@@ -1,6 +1,7 @@
 //! Seats, the places in the process table, and the lives in them.
 
 use crate::clock::Millis;
+use crate::sessions::Writer;
 use std::fmt;
 
 /// A life shorter than this counts for the delay of the next start; a longer one ends the row.
@@ -32,6 +33,15 @@ impl Seat {
 
     pub(super) fn is_process(&self) -> bool {
         matches!(self, Self::Process(_))
+    }
+
+    /// As whom a process in this seat writes rows.
+    pub(super) fn writer(self, generation: u32) -> Writer {
+        match self {
+            Self::Worker(slot) => Writer::Worker(slot, generation),
+            Self::Task(place) => Writer::Task(place, generation),
+            Self::Process(place) => Writer::Process(place, generation),
+        }
     }
 
     pub(super) fn place(self) -> u16 {

@@ -104,6 +104,7 @@ impl<A: App> Master<A> {
                 (format!("dunlin:{name}"), format!("{name}[{generation}]"))
             }
         };
+        self.shared.sessions.set_writer(seat.writer(generation));
         fork::set_title(&title);
         logging::set_role(&role);
         let lived = catch_unwind(AssertUnwindSafe(|| match seat {

@@ -97,8 +97,7 @@ impl Core {
         signals: RawFd,
         goodbye: fn(u16, &str) -> Option<String>,
     ) -> io::Result<Self> {
-        let Birth { slot, generation, pipe, mut shared, config, wiring } = birth;
-        shared.sessions.set_writer(slot.0);
+        let Birth { slot, generation, pipe, shared, config, wiring } = birth;
         let holder = Holder { slot: slot.0, generation };
         let row = shared.scoreboard.worker(slot.index());
         let rows = usize::try_from(shared.sessions.capacity()).map_err(io::Error::other)?;

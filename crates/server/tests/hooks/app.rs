@@ -13,9 +13,9 @@ use dunlin_server::config::{Config, SERVER_KEYS};
 use dunlin_server::settings::{Layers, Settings};
 use dunlin_server::{
     AddedProcess, Adoption, App, AreaRequest, ConnId, Context, Handshake, MasterContext, Message,
-    ProcessContext, ProcessEvent, ReloadReport, Reply, Request, RequestId, Response, Role, Sender,
-    Server, SlotId, StopReason, TaskFailure, TaskId, TimerDue, TimerId, UpgradeRequest,
-    WorkerError,
+    PipeKind, ProcessContext, ProcessEvent, ReloadReport, Reply, Request, RequestId, Response,
+    Role, Sender, Server, SlotId, StopReason, TaskFailure, TaskId, TimerDue, TimerId,
+    UpgradeRequest, WorkerError,
 };
 use dunlin_table::{Column, ColumnKind};
 use std::fmt::Display;
@@ -48,9 +48,10 @@ pub(crate) fn serve(place: Place) -> ExitCode {
     let mut server = Server::new(RecordingApp { place: place.clone() }, config)
         .config_source(Box::new(move || settings(&reread)));
     if place.is_marked("with_helper") {
-        server = server.add_process(AddedProcess::new("helper", move |process| {
-            help(&place, process);
-        }));
+        let stdio = place.is_marked("helper_with_stdio");
+        let helper = AddedProcess::new("helper", move |process| help(&place, process));
+        let pipe = if stdio { PipeKind::Stdio } else { PipeKind::Packets };
+        server = server.add_process(helper.pipe(pipe));
     }
     server.run().into()
 }

@@ -17,6 +17,7 @@ tests![
     a_killed_master_takes_everybody_along,
     a_second_server_is_refused,
     an_added_process_is_restarted_and_stopped,
+    redirected_stdio_does_not_keep_a_process_from_stopping,
 ];
 
 fn a_killed_worker_loses_no_connection() {
@@ -193,4 +194,16 @@ fn an_added_process_is_restarted_and_stopped() {
     assert!(server.stop().success());
     assert!(server.record().iter().any(|line| line.pid == last && line.arguments == "stops"));
     assert!(kill(Pid::from_raw(last), None).is_err(), "it has ended");
+}
+
+fn redirected_stdio_does_not_keep_a_process_from_stopping() {
+    let prepared = Server::prepare(&[]);
+    prepared.place.mark("with_helper");
+    prepared.place.mark("helper_with_stdio");
+    let mut server = prepared.start();
+    let pid = server.pid("processes/1");
+    server.wait_call("pipe_message", "hello from the helper");
+    assert!(server.stop().success());
+    let record = server.record();
+    assert!(record.iter().any(|line| line.pid == pid && line.arguments == "stops"));
 }
