@@ -269,7 +269,9 @@ impl State {
         }
         let unserved = state.current.is_none();
         if unserved {
+            state.restarts += 1;
             state.note_death(now);
+            self.actions.push(Action::ReportDeath(seat, generation));
         }
         if !self.was_ready && self.stopping.is_none() {
             self.actions.push(Action::GiveUp(format!("{seat} could not start: {sentence}")));

@@ -162,10 +162,10 @@ impl App for RecordingApp {
 
     fn worker_start(&mut self, context: &mut Context<'_, Self>) -> Result<(), String> {
         self.at(context, "worker_start", "");
-        match self.place.is_marked("fail_worker_start") {
-            true => Err("as the test wants it".into()),
-            false => Ok(()),
-        }
+        let in_slot_1 = context.role() == Role::Worker(SlotId(1));
+        let fails = self.place.is_marked("fail_worker_start")
+            || in_slot_1 && self.place.is_marked("fail_worker_start_in_slot_1");
+        if fails { Err("as the test wants it".into()) } else { Ok(()) }
     }
 
     fn worker_stop(&mut self, context: &mut Context<'_, Self>, reason: StopReason) {

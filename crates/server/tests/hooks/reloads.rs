@@ -9,6 +9,7 @@ tests![
     a_reload_keeps_200_connections,
     a_reload_adopts_and_does_not_open,
     a_failing_worker_start_changes_nothing,
+    a_reload_that_fails_midway_is_undone,
     sigusr2_replaces_only_tasks,
     max_request_recycles_without_loss,
     a_worker_asked_by_sigterm_is_recycled,
@@ -105,6 +106,25 @@ fn a_failing_worker_start_changes_nothing() {
     assert_eq!(client.ask("echo on"), "on");
     let restarts = server.status()["workers"][0]["restarts"].clone();
     assert_eq!(restarts, 0, "a replacement in order is no restart");
+}
+
+fn a_reload_that_fails_midway_is_undone() {
+    let server = Server::start(&[("server.workers", "2"), ("server.task_workers", "1")]);
+    let mut client = server.client();
+    let before = server.status();
+    server.place.mark("fail_worker_start_in_slot_1");
+    let report = server.reload(Signal::SIGUSR1);
+    assert_eq!(report["ok"], false);
+    // Slot 0 had its successor with the new settings, and gets another with the old ones.
+    server.wait_status("slot 0 in its third life", |status| {
+        status["workers"][0]["generation"] == 3 && status["workers"][0]["state"] == "running"
+    });
+    let after = server.status();
+    assert_eq!(pid_in(&before, "workers/1"), pid_in(&after, "workers/1"), "it goes on");
+    assert_eq!(pid_in(&before, "timer"), pid_in(&after, "timer"), "its turn never came");
+    assert_eq!(server.calls("before_reload").len(), 2, "the new settings, and the old ones back");
+    assert_eq!(after["generation"], 1, "no reload was applied");
+    assert_eq!(client.ask("echo on"), "on");
 }
 
 fn sigusr2_replaces_only_tasks() {
