@@ -39,7 +39,7 @@ fn a_killed_worker_is_replaced_and_its_hundred_clients_go_on() {
         assert_eq!(clients[(number + 1) % CLIENTS].message_body(), number);
     }
     assert_eq!(server.status().number("/sessions/logged_in"), CLIENTS as u64);
-    process::expect_descriptors(server.pid, descriptors);
+    process::expect_descriptors(server.pid, &descriptors);
 }
 
 /// The slot serves again, and presence is right, within 100 ms of a kill; the times are printed
@@ -159,7 +159,7 @@ fn repeated_kills_of_random_workers_lose_nobody_who_is_idle() {
     for client in &mut clients {
         assert!(client.is_open(), "seed {seed}");
     }
-    process::expect_descriptors(server.pid, descriptors);
+    process::expect_descriptors(server.pid, &descriptors);
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn workers_killed_in_the_middle_of_reloads_lose_nobody_who_is_idle() {
     let status = server.status();
     assert_eq!(status.number("/sessions/logged_in"), 40, "seed {seed}");
     assert_eq!(status.number("/sessions/used"), 40, "seed {seed}");
-    process::expect_descriptors(server.pid, descriptors);
+    process::expect_descriptors(server.pid, &descriptors);
 }
 
 /// Under traffic a client may lose its connection to a kill, but then it is told: what was answered has

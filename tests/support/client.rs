@@ -3,7 +3,7 @@
 use super::wait;
 use serde_json::{Value as Json, json};
 use std::collections::VecDeque;
-use std::io::Write;
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 use tungstenite::protocol::frame::Frame;
@@ -13,7 +13,7 @@ use tungstenite::{Message, WebSocket};
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Client {
-    socket: WebSocket<TcpStream>,
+    socket: WebSocket<Patient>,
     /// Notifications that came while something else was waited for.
     inbox: VecDeque<Json>,
     last_id: u64,
@@ -33,7 +33,7 @@ impl Client {
         stream.set_nodelay(true).expect("a socket option");
         stream.set_read_timeout(Some(wait::DEADLINE)).expect("a socket option");
         stream.set_write_timeout(Some(wait::DEADLINE)).expect("a socket option");
-        let socket = match tungstenite::client(format!("ws://{address}/ws"), stream) {
+        let socket = match tungstenite::client(format!("ws://{address}/ws"), Patient(stream)) {
             Ok((socket, _)) => socket,
             Err(tungstenite::HandshakeError::Failure(tungstenite::Error::Http(response))) => {
                 return Err(response.status().as_u16());
@@ -261,8 +261,38 @@ impl Client {
 
     fn read(&mut self, until: Instant) -> tungstenite::Result<Message> {
         let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        self.socket.get_ref().set_read_timeout(Some(left)).expect("a socket option");
+        self.socket.get_ref().0.set_read_timeout(Some(left)).expect("a socket option");
         self.socket.read()
+    }
+}
+
+/// A socket that goes on where a system call was interrupted, which tungstenite takes for an error.
+/// Calls with a timeout are interrupted when the whole machine is frozen for a moment, too.
+#[derive(Debug)]
+struct Patient(TcpStream);
+
+impl Read for Patient {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        uninterrupted(|| self.0.read(into))
+    }
+}
+
+impl Write for Patient {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        uninterrupted(|| self.0.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Other processes as the kernel shows them, and commands that end by a deadline.
 
 use super::wait;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Read, Seek};
@@ -49,6 +50,8 @@ pub(crate) fn wait_child(name: &str, child: &mut Child) -> ExitStatus {
 
 /// Sends a signal, named as `kill` names it (`TERM`, `34`), to a process; to its group if `pid` is negative.
 pub(crate) fn signal(name: impl AsRef<OsStr>, pid: i64) {
+    // 0 would be the group of this program: what a slot without a process has as its pid.
+    assert!(pid.abs() > 1, "no process to send {:?} to", name.as_ref());
     let status = Command::new("sh")
         .args(["-c", "kill -s \"$0\" -- \"$1\""])
         .arg(name)
@@ -70,31 +73,41 @@ fn state(pid: i64) -> Option<char> {
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
-/// How many descriptors a process has open, once that does not change: reading the status opens and
-/// closes some for a moment.
-pub(crate) fn descriptors(pid: i64) -> usize {
-    let count = || fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count);
-    let mut last = (count(), Instant::now());
+/// What a process has open, by kind, once that does not change: reading the status opens and closes
+/// some for a moment.
+pub(crate) fn descriptors(pid: i64) -> BTreeMap<String, usize> {
+    let mut last = (open_now(pid), Instant::now());
     wait::for_some("a count of descriptors that stays", || {
-        let now = count();
+        let now = open_now(pid);
         if now != last.0 {
             last = (now, Instant::now());
         }
-        (last.1.elapsed() >= SETTLED).then_some(now)
+        (last.1.elapsed() >= SETTLED).then(|| last.0.clone())
     })
 }
 
-/// Waits until a process has as many descriptors open as before; says how many it has if it never does.
-pub(crate) fn expect_descriptors(pid: i64, before: usize) {
+/// Waits until a process has open what it had before; says what it has if it never does.
+pub(crate) fn expect_descriptors(pid: i64, before: &BTreeMap<String, usize>) {
     let began = Instant::now();
     wait::until("as many descriptors as before", || {
         let now = descriptors(pid);
-        assert!(
-            now == before || began.elapsed() < wait::DEADLINE / 2,
-            "{before} descriptors before, {now} now"
-        );
-        now == before
+        if began.elapsed() > wait::DEADLINE / 2 {
+            assert_eq!(&now, before, "what is open now, and what was");
+        }
+        now == *before
     });
+}
+
+/// How many of each kind; files by their path, all else without its number.
+fn open_now(pid: i64) -> BTreeMap<String, usize> {
+    let mut kinds = BTreeMap::new();
+    let open = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    for target in open.filter_map(|entry| fs::read_link(entry.path()).ok()) {
+        let target = target.display().to_string();
+        let kind = target.split_once(":[").filter(|(kind, _)| *kind != "anon_inode");
+        *kinds.entry(kind.map_or(target.as_str(), |(kind, _)| kind).to_owned()).or_default() += 1;
+    }
+    kinds
 }
 
 /// For how long a count must stay.

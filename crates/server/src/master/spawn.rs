@@ -16,6 +16,7 @@ use crate::logging;
 use crate::process::{self, PipeKind, ProcessContext};
 use crate::sys::fork::{self, Descriptors, Forked};
 use crate::sys::{descriptor, inherit, packet, signals};
+use crate::worker::Sources;
 use crate::{task, worker};
 use mio::Interest;
 use mio::unix::SourceFd;
@@ -29,24 +30,34 @@ const CONTROL_BUFFER_BYTES: usize = 64 << 10;
 impl<A: App> Master<A> {
     /// Starts a process in a seat. In the child this does not return.
     pub(super) fn spawn(&mut self, seat: Seat, generation: u32) -> io::Result<()> {
+        let ledger = self.shared.ledger;
         let (ours, theirs) = packet::pair(CONTROL_BUFFER_BYTES)?;
+        let sources = match seat {
+            Seat::Worker(slot) => {
+                let holder = Holder { slot, generation: Generation(generation) };
+                // Noted before there is a child that could die with it.
+                ledger.note(theirs, DescriptorKind::Private, holder);
+                Some(Sources::make(ledger, holder)?)
+            }
+            Seat::Task(_) | Seat::Process(_) => None,
+        };
         let sharing = if seat.is_worker() { Descriptors::Shared } else { Descriptors::Own };
         let pid = match fork::fork(sharing) {
-            Ok(Forked::Child) => self.be_child(seat, generation, theirs),
+            Ok(Forked::Child) => self.be_child(seat, generation, theirs, sources),
             Ok(Forked::Parent(pid)) => pid,
             Err(error) => {
+                ledger.clear(theirs);
                 descriptor::close(ours);
                 descriptor::close(theirs);
+                if let Some(sources) = sources {
+                    sources.close(ledger);
+                }
                 return Err(error);
             }
         };
-        match seat {
-            Seat::Worker(slot) => {
-                // The child notes it, too; whoever is first, the entry is there before it can die.
-                let holder = Holder { slot, generation: Generation(generation) };
-                self.shared.ledger.note(theirs, DescriptorKind::Private, holder);
-            }
-            Seat::Task(_) | Seat::Process(_) => descriptor::close(theirs),
+        match sources {
+            Some(sources) => sources.leave_to_child(),
+            None => descriptor::close(theirs),
         }
         let taken = self.take_in_hand(seat, generation, pid, ours);
         if taken.is_err() {
@@ -86,7 +97,13 @@ impl<A: App> Master<A> {
         Ok(())
     }
 
-    fn be_child(&mut self, seat: Seat, generation: u32, pipe: RawFd) -> ! {
+    fn be_child(
+        &mut self,
+        seat: Seat,
+        generation: u32,
+        pipe: RawFd,
+        sources: Option<Sources>,
+    ) -> ! {
         signals::forget_pipe();
         if !seat.is_worker() && inherit::close_all_but(&self.kept_by(seat, pipe)).is_err() {
             fork::exit_now(1);
@@ -108,7 +125,10 @@ impl<A: App> Master<A> {
         fork::set_title(&title);
         logging::set_role(&role);
         let lived = catch_unwind(AssertUnwindSafe(|| match seat {
-            Seat::Worker(slot) => self.be_worker(slot, generation, pipe),
+            Seat::Worker(slot) => match sources {
+                Some(sources) => self.be_worker(slot, generation, pipe, sources),
+                None => 1,
+            },
             Seat::Task(place) => self.be_task(place, pipe),
             Seat::Process(place) => self.be_process(place, pipe),
         }));
@@ -125,11 +145,12 @@ impl<A: App> Master<A> {
         keep
     }
 
-    fn be_worker(&mut self, slot: u16, generation: u32, pipe: RawFd) -> i32 {
+    fn be_worker(&mut self, slot: u16, generation: u32, pipe: RawFd, sources: Sources) -> i32 {
         let birth = worker::Birth {
             slot: SlotId(slot),
             generation: Generation(generation),
             pipe,
+            sources,
             shared: self.shared.clone(),
             config: self.config.clone(),
             wiring: self.wiring.clone(),

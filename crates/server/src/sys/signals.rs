@@ -7,8 +7,8 @@
 
 use super::descriptor;
 use signal_hook::low_level;
-use std::io::{self, Write};
-use std::os::fd::{AsRawFd, IntoRawFd, RawFd};
+use std::io;
+use std::os::fd::{IntoRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
@@ -36,17 +36,28 @@ pub(crate) fn register(signals: &[i32]) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives this process a pipe of its own for signals; the end to watch. What was recorded before is
-/// told by it at once. Both ends are returned so that they can be noted in the ledger.
-pub(crate) fn own_pipe() -> io::Result<(RawFd, RawFd)> {
+/// A pipe for signals: the end to watch and the end that [`wake_by`] takes.
+pub(crate) fn pipe() -> io::Result<(RawFd, RawFd)> {
     let (read, write) = UnixStream::pair()?;
     read.set_nonblocking(true)?;
     write.set_nonblocking(true)?;
-    WAKE.store(write.as_raw_fd(), Ordering::SeqCst);
-    if CAME.load(Ordering::SeqCst) != 0 {
-        (&write).write_all(&[1])?;
-    }
     Ok((read.into_raw_fd(), write.into_raw_fd()))
+}
+
+/// From now on signals to this process are told by this pipe; what was recorded before, at once.
+pub(crate) fn wake_by(write: RawFd) {
+    WAKE.store(write, Ordering::SeqCst);
+    if CAME.load(Ordering::SeqCst) != 0 {
+        // A pipe that is full tells it already.
+        let _ = descriptor::write(write, &[1]);
+    }
+}
+
+/// Makes such a pipe for this process. Both ends are returned so that they can be noted in the ledger.
+pub(crate) fn own_pipe() -> io::Result<(RawFd, RawFd)> {
+    let (read, write) = pipe()?;
+    wake_by(write);
+    Ok((read, write))
 }
 
 /// No pipe: signals are only recorded. For a child before it has one.

@@ -15,7 +15,7 @@ use crate::ids::{ConnId, RequestId, SlotId};
 use crate::ipc::mailbox::Mailbox;
 use crate::ipc::pipe::Pipe;
 use crate::ipc::post::Post;
-use crate::ledger::{DescriptorKind, Holder};
+use crate::ledger::Holder;
 use crate::logging::Limiter;
 use crate::outbox::Verdict;
 use crate::scoreboard::{Cell, ProcessRow};
@@ -28,7 +28,7 @@ use mio::{Interest, Poll, Token};
 use slab::Slab;
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 use std::rc::Rc;
 use tracing::warn;
 
@@ -58,6 +58,8 @@ pub(crate) struct Core {
     pub(super) config: Rc<Config>,
     pub(super) wiring: Wiring,
     pub(super) poll: Poll,
+    /// What it waits on at rest; the one for service while it does.
+    other_poll: Poll,
     pub(super) signals: RawFd,
     pub(super) pipe: Pipe,
     pub(super) mailbox: Option<Mailbox>,
@@ -92,12 +94,8 @@ pub(crate) struct Core {
 
 impl Core {
     /// A worker that has just been born. Its sources are not registered yet.
-    pub(super) fn new(
-        birth: Birth,
-        signals: RawFd,
-        goodbye: fn(u16, &str) -> Option<String>,
-    ) -> io::Result<Self> {
-        let Birth { slot, generation, pipe, shared, config, wiring } = birth;
+    pub(super) fn new(birth: Birth, goodbye: fn(u16, &str) -> Option<String>) -> io::Result<Self> {
+        let Birth { slot, generation, pipe, sources, shared, config, wiring } = birth;
         let holder = Holder { slot: slot.0, generation };
         let row = shared.scoreboard.worker(slot.index());
         let rows = usize::try_from(shared.sessions.capacity()).map_err(io::Error::other)?;
@@ -106,8 +104,9 @@ impl Core {
         Ok(Self {
             slot,
             holder,
-            poll: Poll::new()?,
-            signals,
+            poll: sources.service,
+            other_poll: sources.rest,
+            signals: sources.signals,
             pipe: Pipe::new(pipe),
             mailbox: Some(Mailbox::new(wiring.mailboxes[slot.index()])),
             mail_ready: true,
@@ -141,11 +140,11 @@ impl Core {
 
     /// Watches what a worker watches before it serves: its pipe and its signals.
     pub(super) fn watch_control(&mut self) -> io::Result<()> {
-        let epoll = self.poll.as_raw_fd();
-        self.shared.ledger.note(epoll, DescriptorKind::Private, self.holder);
-        let registry = self.poll.registry();
-        registry.register(&mut SourceFd(&self.pipe.descriptor()), PIPE, Interest::READABLE)?;
-        registry.register(&mut SourceFd(&self.signals), SIGNALS, Interest::READABLE)
+        for registry in [self.poll.registry(), self.other_poll.registry()] {
+            registry.register(&mut SourceFd(&self.pipe.descriptor()), PIPE, Interest::READABLE)?;
+            registry.register(&mut SourceFd(&self.signals), SIGNALS, Interest::READABLE)?;
+        }
+        Ok(())
     }
 
     /// Watches what a serving worker watches too: its mailbox and its listeners.
@@ -170,13 +169,9 @@ impl Core {
         self.accept_ready = false;
     }
 
-    /// Replaces the epoll by a fresh one that watches only pipe and signals; the kernel forgets the
-    /// connections of the old one with it, at once.
-    pub(super) fn renew_poll(&mut self) -> io::Result<()> {
-        let fresh = Poll::new()?;
-        self.shared.ledger.clear(self.poll.as_raw_fd());
-        self.poll = fresh;
-        self.watch_control()
+    /// From service to rest, or back.
+    pub(super) fn swap_polls(&mut self) {
+        std::mem::swap(&mut self.poll, &mut self.other_poll);
     }
 
     /// Watches a connection, both ways, for its whole life.

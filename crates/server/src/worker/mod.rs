@@ -14,10 +14,12 @@ mod handover;
 mod http_exchange;
 mod receive;
 mod settle;
+mod sources;
 mod state;
 mod sweep;
 
 use self::core::Core;
+pub(crate) use self::sources::Sources;
 use self::state::{Action, Input, Leaving};
 use crate::app::{App, Closed, ClosedBy, StopReason};
 use crate::config::Config;
@@ -25,9 +27,7 @@ use crate::context::Context;
 use crate::http::OriginPolicy;
 use crate::ids::{Generation, SlotId};
 use crate::ipc::pipe::{Control, WireAdoption, cut_sentence};
-use crate::ledger::{DescriptorKind, Holder};
 use crate::shared::Shared;
-use crate::sys::signals;
 use crate::wiring::Wiring;
 use std::io;
 use std::mem::ManuallyDrop;
@@ -41,6 +41,7 @@ pub(crate) struct Birth {
     pub(crate) slot: SlotId,
     pub(crate) generation: Generation,
     pub(crate) pipe: RawFd,
+    pub(crate) sources: Sources,
     pub(crate) shared: Shared,
     pub(crate) config: Rc<Config>,
     pub(crate) wiring: Wiring,
@@ -65,14 +66,10 @@ pub(crate) fn run<A: App>(app: &mut A, birth: Birth) -> i32 {
 }
 
 fn live<A: App>(app: &mut A, birth: Birth) -> io::Result<()> {
-    let holder = Holder { slot: birth.slot.0, generation: birth.generation };
-    let (signals, signals_in) = signals::own_pipe()?;
-    for end in [birth.pipe, signals, signals_in] {
-        birth.shared.ledger.note(end, DescriptorKind::Private, holder);
-    }
+    birth.sources.take_signals();
     crate::sys::fork::unblock_signals()?;
     let origins = origins(&birth.config.allowed_origins);
-    let core = Core::new(birth, signals, A::goodbye)?;
+    let core = Core::new(birth, A::goodbye)?;
     // Never dropped: the drop would close the epoll, whose ledger entry the master still goes by when
     // it reaps this process; by then the number may be a neighbour's.
     let mut worker = ManuallyDrop::new(Worker { app, core, origins });
@@ -169,8 +166,8 @@ impl<A: App> Worker<'_, A> {
     }
 
     fn rest(&mut self, successor: u32) {
-        let laid = self.core.renew_poll().and_then(|()| self.core.lay_down());
-        match laid {
+        self.core.swap_polls();
+        match self.core.lay_down() {
             Ok(rest) => {
                 let connections = u32::try_from(self.core.connections.len()).unwrap_or(u32::MAX);
                 let _ = self.core.pipe.send(&Control::Rested { successor, rest, connections });
@@ -184,19 +181,11 @@ impl<A: App> Worker<'_, A> {
 
     fn take_up(&mut self) {
         self.core.forget_rest();
-        let watched = self.core.watch_service();
-        let keys: Vec<usize> = self.core.connections.iter().map(|(key, _)| key).collect();
-        for key in keys {
-            if self.core.watch(key).is_err() {
-                self.core.transport_lost(key);
-            }
-            // Ready or not is told anew by the registration; what was queued meanwhile is not.
-            self.core.make_ready(key);
-        }
-        match watched {
-            Ok(()) => info!("serving again: the successor failed"),
-            Err(error) => error!(%error, "the mailbox or a listener cannot be watched"),
-        }
+        // What happened meanwhile is pending there.
+        self.core.swap_polls();
+        self.core.mail_ready = true;
+        self.core.accept_ready = true;
+        info!("serving again: the successor failed");
     }
 
     fn say_goodbye(&mut self) {
