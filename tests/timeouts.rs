@@ -115,3 +115,12 @@ fn deadlines_hold_over_a_reload_and_the_death_of_timer_and_worker() {
     }
     expect_timeout(&mut client, began, LOGIN_TIMEOUT, 4501);
 }
+
+#[test]
+fn a_session_that_is_gone_leaves_no_deadline_behind() {
+    let server = Server::start("[server]\nworkers = 2\n");
+    let clients: Vec<Client> = (0..4).map(|_| server.client()).collect();
+    server.wait_until("their login deadlines", |status| status.number("/timer/armed") == 4);
+    drop(clients);
+    server.wait_until("none", |status| status.number("/timer/armed") == 0);
+}

@@ -344,6 +344,8 @@ impl Sessions {
     }
 
     pub(crate) fn free(&self, conn: ConnId) -> bool {
+        // The timer process sweeps the column whether rows are live or not.
+        self.set_deadline(conn, None);
         self.rows.free(conn.row())
     }
 
