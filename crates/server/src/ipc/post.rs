@@ -7,6 +7,8 @@
 
 use super::codec::CodecError;
 use super::mail::{Mail, ParcelHead};
+use crate::context::SendError;
+use crate::ids::SlotId;
 use crate::sys::{descriptor, packet};
 use std::collections::VecDeque;
 use std::io;
@@ -26,6 +28,17 @@ pub(crate) enum PostError {
     NoSuchSlot,
     #[error("the mail does not encode")]
     Encode(#[from] CodecError),
+}
+
+impl PostError {
+    /// As a hook sees it that sent something to a slot.
+    pub(crate) fn sending_to(self, to: SlotId) -> SendError {
+        match self {
+            Self::NoSuchSlot => SendError::NoSuchSlot(to),
+            Self::Full => SendError::MailboxFull,
+            Self::Encode(error) => SendError::Encode(error),
+        }
+    }
 }
 
 /// The sending side of all mailboxes, in one process.

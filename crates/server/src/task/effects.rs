@@ -7,7 +7,6 @@ use crate::context::{Effects, MasterDeed, PushError, Role, SendError, TimerError
 use crate::ids::{ConnId, RequestId, SlotId, TaskId, TimerId};
 use crate::ipc::mail::{Mail, cut_reason};
 use crate::ipc::pipe::Control;
-use crate::ipc::post::PostError;
 use crate::sessions::Sessions;
 use crate::shared::Areas;
 use crate::status;
@@ -71,11 +70,7 @@ impl Effects for Core {
     fn send_pipe_message(&mut self, to: SlotId, message: Vec<u8>) -> Result<(), SendError> {
         let from = Sender::Task(self.place).into();
         let mail = Mail::Pipe { from, message: &message };
-        self.post.put(to.index(), &mail).map_err(|error| match error {
-            PostError::NoSuchSlot => SendError::NoSuchSlot(to),
-            PostError::Full => SendError::MailboxFull,
-            PostError::Encode(error) => SendError::Encode(error),
-        })
+        self.post.put(to.index(), &mail).map_err(|error| error.sending_to(to))
     }
 
     fn write_process(&mut self, process: &str, bytes: &[u8]) -> Result<(), SendError> {

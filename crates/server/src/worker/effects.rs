@@ -190,11 +190,7 @@ impl Effects for Core {
 
     fn send_pipe_message(&mut self, to: SlotId, message: Vec<u8>) -> Result<(), SendError> {
         let from = Sender::Worker(self.slot).into();
-        self.post(to, &Mail::Pipe { from, message: &message }).map_err(|error| match error {
-            PostError::NoSuchSlot => SendError::NoSuchSlot(to),
-            PostError::Full => SendError::MailboxFull,
-            PostError::Encode(error) => SendError::Encode(error),
-        })
+        self.post(to, &Mail::Pipe { from, message: &message }).map_err(|error| error.sending_to(to))
     }
 
     fn write_process(&mut self, process: &str, bytes: &[u8]) -> Result<(), SendError> {
