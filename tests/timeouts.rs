@@ -124,3 +124,12 @@ fn a_session_that_is_gone_leaves_no_deadline_behind() {
     drop(clients);
     server.wait_until("none", |status| status.number("/timer/armed") == 0);
 }
+
+#[test]
+fn half_a_frame_header_is_no_sign_of_life() {
+    let server = Server::start(TOML);
+    let mut client = server.client().login("ann");
+    let began = Instant::now();
+    client.send_bytes(&[0x81]);
+    expect_timeout(&mut client, began, HEARTBEAT, 4002);
+}

@@ -29,6 +29,8 @@ pub(crate) enum Taken {
     Packet,
     /// A packet that could not be read: left out.
     Unreadable,
+    /// A parcel whose content is gone: those it was for must be told by a close.
+    Lost,
     /// The mailbox is empty.
     Nothing,
 }
@@ -54,8 +56,12 @@ impl Mailbox {
                 return Taken::Nothing;
             }
         };
+        let mut is_parcel = true;
         match mail::read_packet(&self.buffer[..self.length]) {
-            Ok(Packet::Mails(mails)) => mails.iter().for_each(|mail| mark(mail.recipients())),
+            Ok(Packet::Mails(mails)) => {
+                is_parcel = false;
+                mails.iter().for_each(|mail| mark(mail.recipients()));
+            }
             Ok(Packet::Parcel(head)) if head.all => mark(Recipients::All),
             Ok(Packet::Parcel(head)) => mark(Recipients::Some(&head.recipients)),
             Err(error) => {
@@ -63,7 +69,7 @@ impl Mailbox {
                 return self.discard();
             }
         }
-        self.take_away()
+        self.take_away(is_parcel)
     }
 
     /// The mails of the packet taken last.
@@ -75,8 +81,12 @@ impl Mailbox {
         }
     }
 
-    fn take_away(&mut self) -> Taken {
+    fn take_away(&mut self, is_parcel: bool) -> Taken {
         match packet::take(self.read_end) {
+            Ok(None) if is_parcel => {
+                error!("a parcel came without its content: out of descriptors?");
+                Taken::Lost
+            }
             Ok(None) => Taken::Packet,
             Ok(Some(memfd)) => {
                 let parcel = descriptor::read_memfd(memfd);
@@ -88,7 +98,7 @@ impl Mailbox {
                     }
                     Err(error) => {
                         error!(%error, "a parcel cannot be read");
-                        Taken::Unreadable
+                        Taken::Lost
                     }
                 }
             }

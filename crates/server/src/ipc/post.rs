@@ -131,6 +131,9 @@ impl Post {
 
     /// Tries again what waits; to be called when a mailbox became writable. True if nothing waits.
     pub(crate) fn retry(&mut self) -> bool {
+        if self.spilled_bytes == 0 {
+            return true;
+        }
         for slot in 0..self.targets.len() {
             self.retry_slot(slot);
         }
@@ -185,9 +188,11 @@ impl Post {
     fn send(&mut self, slot: usize, waiting: Waiting) {
         let Some(target) = self.targets.get_mut(slot) else { return };
         if target.spill.is_empty() && transmit(target.write_end, &waiting) {
-            // The buffer of a packet that went out serves the next turn.
-            target.packing = waiting.packet;
-            target.packing.clear();
+            if target.packing.is_empty() {
+                // The buffer of a packet that went out serves the next turn.
+                target.packing = waiting.packet;
+                target.packing.clear();
+            }
             return;
         }
         target.spill_bytes += waiting.bytes();
@@ -218,6 +223,11 @@ fn transmit(write_end: RawFd, waiting: &Waiting) -> bool {
     match result {
         Ok(()) => true,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+        Err(error) if packet::is_too_long(&error) => {
+            // It would wait for ever, and everything behind it.
+            tracing::error!(bytes = waiting.packet.len(), "a packet no mailbox takes was left out");
+            true
+        }
         // ENOBUFS, ETOOMANYREFS, EMFILE: short of something that comes back.
         Err(_) => false,
     }

@@ -3,6 +3,7 @@
 //! Knows descriptors and pids of children; decides nothing.
 
 use super::seats::Seat;
+use crate::clock::Millis;
 use crate::ipc::pipe::Pipe;
 use slab::Slab;
 use std::os::fd::RawFd;
@@ -17,6 +18,8 @@ pub(super) struct Child {
     pub(super) pipe: Pipe,
     /// Its handle told of its end; it is reaped in a quiet moment.
     pub(super) ended: bool,
+    /// When it did.
+    pub(super) ended_at: Millis,
     /// Its end is to be reported to the application.
     pub(super) report: bool,
     pub(super) stuck: bool,

@@ -3,6 +3,7 @@
 //! A turn, always in this order: poll → deaths → pipes → signals → control socket → status readers →
 //! what hooks asked for → time → quiet work.
 
+use super::children::Child;
 use super::seats::{Phase, Seat};
 use super::signals::{Meaning, meanings};
 use super::state::{Action, Input};
@@ -33,6 +34,8 @@ const PIECES_PER_TURN: usize = 16;
 /// Longest piece taken at once.
 const PIECE_MAX: usize = 64 << 10;
 
+/// The longest an ended child waits to be reaped.
+const REAP_AFTER_MS: u64 = 1_000;
 /// The place of the timer process among the added ones.
 const TIMER: u16 = 0;
 
@@ -156,6 +159,7 @@ impl<A: App> Master<A> {
         if std::mem::replace(&mut child.ended, true) {
             return;
         }
+        child.ended_at = self.now;
         let (seat, generation) = (child.seat, child.generation);
         let timed_out = child.stuck;
         self.shared.sessions.recover(seat.writer(generation));
@@ -277,7 +281,11 @@ impl<A: App> Master<A> {
             seat.current.as_ref().is_some_and(|life| life.phase != Phase::Adopting)
                 && seat.respawn_at.is_none()
         });
-        if settled || self.state.is_stopping() {
+        // Where no quiet moment comes, since a seat cannot come up, they are reaped all the same.
+        let now = self.now;
+        let waits = |child: &Child| child.ended && now.since(child.ended_at) >= REAP_AFTER_MS;
+        if settled || self.state.is_stopping() || self.children.iter_mut().any(|child| waits(child))
+        {
             self.reap_quietly();
         }
         self.sweep.go_on(&self.shared);
@@ -313,10 +321,12 @@ impl<A: App> Master<A> {
         for child in self.children.iter_mut() {
             let Seat::Task(place) = child.seat else { continue };
             let row = self.shared.scoreboard.task(usize::from(place));
+            let task = row.task_in_hand();
             let began = clock::Millis(row.value(Cell::TaskBegan));
             let late = self.now.since(began) >= self.config.task_timeout_ms;
-            if row.task_in_hand() != 0 && late && !child.stuck {
-                warn!(place, task = row.task_in_hand(), "a task is over server.task_timeout");
+            // Read again: another task's beginning must not be held against this one.
+            if task != 0 && late && row.task_in_hand() == task && !child.stuck {
+                warn!(place, task, "a task is over server.task_timeout");
                 child.stuck = true;
             }
         }

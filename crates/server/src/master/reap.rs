@@ -33,7 +33,9 @@ impl<A: App> Master<A> {
         let mut by_descriptor: HashMap<RawFd, ConnId> = HashMap::new();
         let rows: Vec<ConnId> = sessions.owned_by(SlotId(slot)).collect();
         for conn in rows {
-            let opened = matches!(sessions.phase(conn), Some(Phase::Open | Phase::Closing));
+            let phase = sessions.phase(conn);
+            // Lost already: a successor died before it had closed it.
+            let opened = matches!(phase, Some(Phase::Open | Phase::Closing | Phase::Lost));
             if !opened {
                 // Claimed, and never shown to the application.
                 sessions.free(conn);
@@ -124,7 +126,7 @@ impl<A: App> Master<A> {
         }
     }
 
-    fn close_private(&self, slot: u16, generation: u32) {
+    pub(super) fn close_private(&self, slot: u16, generation: u32) {
         let holder = Holder { slot, generation: Generation(generation) };
         let held: Vec<(RawFd, DescriptorKind)> = self.shared.ledger.held_by(holder).collect();
         for (number, kind) in held {

@@ -138,8 +138,9 @@ impl SeatState {
 
     /// Notes a death and when the next start is due: at once, or later with each further short life
     /// in a row.
-    pub(super) fn note_death(&mut self, now: Millis) {
-        let short = now.since(self.started_at) < SHORT_LIFE_MS;
+    /// A life that never served is a short one.
+    pub(super) fn note_death(&mut self, now: Millis, served: bool) {
+        let short = !served || now.since(self.started_at) < SHORT_LIFE_MS;
         self.short_lives = if short { self.short_lives + 1 } else { 0 };
         self.respawn_at = Some(now + self.delay_ms());
     }
@@ -167,13 +168,17 @@ mod tests {
         let mut delays = Vec::new();
         for _ in 0..8 {
             seat.started_at = Millis(100);
-            seat.note_death(Millis(200));
+            seat.note_death(Millis(200), true);
             delays.push(seat.respawn_at.expect("due").0 - 200);
         }
         assert_eq!(delays, [0, 50, 100, 200, 400, 800, 1000, 1000]);
         assert!(seat.is_crash_looping());
-        seat.note_death(Millis(100 + SHORT_LIFE_MS));
+        seat.note_death(Millis(100 + SHORT_LIFE_MS), true);
         assert_eq!(seat.respawn_at, Some(Millis(100 + SHORT_LIFE_MS)), "at once");
         assert!(!seat.is_crash_looping());
+        for _ in 0..2 {
+            seat.note_death(Millis(1_000_000), false);
+        }
+        assert!(seat.is_crash_looping(), "however long it took to fail");
     }
 }

@@ -37,7 +37,12 @@ impl<A: App> Master<A> {
                 let holder = Holder { slot, generation: Generation(generation) };
                 // Noted before there is a child that could die with it.
                 ledger.note(theirs, DescriptorKind::Private, holder);
-                Some(Sources::make(ledger, holder)?)
+                let sources = Sources::make(ledger, holder).inspect_err(|_| {
+                    ledger.clear(theirs);
+                    descriptor::close(ours);
+                    descriptor::close(theirs);
+                })?;
+                Some(sources)
             }
             Seat::Task(_) | Seat::Process(_) => None,
         };
@@ -64,6 +69,9 @@ impl<A: App> Master<A> {
             // Nobody would hear of it again: it must not live on.
             fork::kill(pid);
             let _ = fork::wait_for(pid);
+            if let Seat::Worker(slot) = seat {
+                self.close_private(slot, generation);
+            }
         }
         taken
     }
@@ -75,15 +83,31 @@ impl<A: App> Master<A> {
         pid: i32,
         pipe: RawFd,
     ) -> io::Result<()> {
-        let pidfd = descriptor::open_pidfd(pid)?;
+        let pidfd = match descriptor::open_pidfd(pid) {
+            Ok(pidfd) => pidfd,
+            Err(error) => {
+                descriptor::close(pipe);
+                return Err(error);
+            }
+        };
         for own in [pipe, pidfd] {
             self.shared.ledger.note(own, DescriptorKind::Master, Holder::MASTER);
         }
         let key = self.children.next_key();
         let registry = self.poll.registry();
-        registry.register(&mut SourceFd(&pidfd), pidfd_token(key), Interest::READABLE)?;
         let both = Interest::READABLE | Interest::WRITABLE;
-        registry.register(&mut SourceFd(&pipe), pipe_token(key), both)?;
+        let watched = registry
+            .register(&mut SourceFd(&pidfd), pidfd_token(key), Interest::READABLE)
+            .and_then(|()| registry.register(&mut SourceFd(&pipe), pipe_token(key), both));
+        if let Err(error) = watched {
+            for own in [pidfd, pipe] {
+                // It fails only where it is not registered, which is what is wanted.
+                let _ = registry.deregister(&mut SourceFd(&own));
+                self.shared.ledger.clear(own);
+                descriptor::close(own);
+            }
+            return Err(error);
+        }
         self.children.insert(Child {
             seat,
             generation,
@@ -91,6 +115,7 @@ impl<A: App> Master<A> {
             pidfd,
             pipe: Pipe::new(pipe),
             ended: false,
+            ended_at: self.now,
             report: false,
             stuck: false,
         });

@@ -270,8 +270,12 @@ impl State {
         let unserved = state.current.is_none();
         if unserved {
             state.restarts += 1;
-            state.note_death(now);
+            state.note_death(now, false);
             self.actions.push(Action::ReportDeath(seat, generation));
+            if let Some(reload) = &mut self.reload {
+                // Whoever is started next has the new config.
+                reload.queue.retain(|waiting| *waiting != seat);
+            }
         }
         if !self.was_ready && self.stopping.is_none() {
             self.actions.push(Action::GiveUp(format!("{seat} could not start: {sentence}")));
@@ -320,7 +324,7 @@ impl State {
             None if asked => self.spawn(seat, now),
             None => {
                 state.restarts += 1;
-                state.note_death(now);
+                state.note_death(now, life.phase != Phase::Adopting);
             }
         }
     }

@@ -45,7 +45,8 @@ pub(super) struct StatusPipe {
     path: PathBuf,
     spare_path: PathBuf,
     current: Fifo,
-    spare: Fifo,
+    /// What takes its place; missing where it could not be made.
+    spare: Option<Fifo>,
     readers: Option<fifo::Readers>,
     slow: Vec<Slow>,
     ledger: Ledger,
@@ -62,7 +63,7 @@ impl StatusPipe {
         }
         let (path, spare_path) = (dir.status_pipe(), dir.spare_status_pipe());
         let current = open(&path, readers.as_ref(), ledger)?;
-        let spare = open(&spare_path, readers.as_ref(), ledger)?;
+        let spare = Some(open(&spare_path, readers.as_ref(), ledger)?);
         Ok(Self { path, spare_path, current, spare, readers, slow: Vec::new(), ledger })
     }
 
@@ -76,7 +77,7 @@ impl StatusPipe {
 
     /// Whether readers are noticed by looking, since inotify was refused.
     pub(super) fn needs_ticks(&self) -> bool {
-        self.readers.is_none()
+        self.current.watch.is_none()
     }
 
     /// Whether some reader has not taken everything yet.
@@ -86,9 +87,20 @@ impl StatusPipe {
 
     /// Serves the readers of the current FIFO.
     pub(super) fn serve(&mut self, object: &[u8], now: Millis) -> io::Result<()> {
+        let spare = match self.spare.take() {
+            Some(spare) => spare,
+            None => {
+                // It may be there and could not be opened.
+                let _ = fs::remove_file(&self.spare_path);
+                open(&self.spare_path, self.readers.as_ref(), self.ledger)?
+            }
+        };
         // First, so that whoever comes from now on waits at the fresh one.
-        fs::rename(&self.spare_path, &self.path)?;
-        let served = std::mem::replace(&mut self.current, self.spare);
+        if let Err(error) = fs::rename(&self.spare_path, &self.path) {
+            self.close(spare.descriptor);
+            return Err(error);
+        }
+        let served = std::mem::replace(&mut self.current, spare);
         if let (Some(readers), Some(watch)) = (&self.readers, served.watch) {
             readers.forget(watch);
         }
@@ -100,7 +112,7 @@ impl StatusPipe {
         } else {
             self.slow.push(slow);
         }
-        self.spare = open(&self.spare_path, self.readers.as_ref(), self.ledger)?;
+        self.spare = Some(open(&self.spare_path, self.readers.as_ref(), self.ledger)?);
         Ok(())
     }
 

@@ -80,6 +80,11 @@ pub(crate) fn send_packet(end: RawFd, packet: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether a packet was refused for its length.
+pub(crate) fn is_too_long(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EMSGSIZE)
+}
+
 /// Sends a packet with a descriptor.
 pub(crate) fn send_packet_with(end: RawFd, packet: &[u8], descriptor: RawFd) -> io::Result<()> {
     let descriptors = [descriptor];

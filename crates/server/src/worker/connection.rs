@@ -8,7 +8,7 @@ use crate::app::{Closed, Handshake, Response};
 use crate::clock::Millis;
 use crate::http::{Request, Upgrade};
 use crate::ids::{ConnId, RequestId};
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, OutboxLimits};
 use crate::websocket::Progress;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -164,6 +164,13 @@ impl Connection {
             queued: false,
             last_read: now,
             early: Vec::new(),
+        }
+    }
+
+    /// What a predecessor had queued may be more than a limit that was lowered meanwhile.
+    pub(crate) fn make_room_for(&mut self, bytes: usize) {
+        if bytes > self.outbox.room_bytes() {
+            self.outbox.set_limits(OutboxLimits::new(bytes));
         }
     }
 

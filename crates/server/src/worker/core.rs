@@ -169,6 +169,15 @@ impl Core {
         self.accept_ready = false;
     }
 
+    /// Forgets every connection, without closing any.
+    pub(super) fn forget_connections(&mut self) {
+        self.connections.clear();
+        self.keys.fill(0);
+        self.pending.clear();
+        self.touched.clear();
+        self.ready.clear();
+    }
+
     /// From service to rest, or back.
     pub(super) fn swap_polls(&mut self) {
         std::mem::swap(&mut self.poll, &mut self.other_poll);

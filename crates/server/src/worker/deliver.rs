@@ -5,7 +5,7 @@
 
 use super::Worker;
 use super::receive::Reading;
-use crate::app::{App, TimerDue};
+use crate::app::{App, Closed, ClosedBy, TimerDue};
 use crate::clock::Millis;
 use crate::ids::{ConnId, TaskId, TimerId};
 use crate::ipc::codec;
@@ -27,7 +27,8 @@ impl<A: App> Worker<'_, A> {
         }
         let Some(mut mailbox) = self.core.mailbox.take() else { return };
         for _ in 0..PACKETS_PER_TURN {
-            match mailbox.take_next(|recipients| self.mark_recipients(recipients)) {
+            let mut marked = Vec::new();
+            match mailbox.take_next(|recipients| self.mark_recipients(recipients, &mut marked)) {
                 Taken::Packet => {
                     self.core.row.add(Cell::MailIn, 1);
                     for mail in mailbox.mails() {
@@ -35,6 +36,7 @@ impl<A: App> Worker<'_, A> {
                     }
                 }
                 Taken::Unreadable => {}
+                Taken::Lost => marked.into_iter().for_each(|key| self.close_for_lost_mail(key)),
                 Taken::Nothing => {
                     self.core.mail_ready = false;
                     break;
@@ -44,19 +46,27 @@ impl<A: App> Worker<'_, A> {
         self.core.mailbox = Some(mailbox);
     }
 
-    fn mark_recipients(&mut self, recipients: Recipients<'_>) {
+    /// A message for this connection was lost on the way: its client must not go on as if nothing was.
+    fn close_for_lost_mail(&mut self, key: usize) {
+        let reason = "a message was lost: try again later".to_owned();
+        self.core.close_by_engine(key, Closed { code: 1013, reason, by: ClosedBy::Server });
+    }
+
+    fn mark_recipients(&mut self, recipients: Recipients<'_>, marked: &mut Vec<usize>) {
         match recipients {
             Recipients::None => {}
             Recipients::Some(some) => {
                 for bits in some {
                     if let Some(key) = self.core.key_of(ConnId::from_bits(*bits)) {
                         self.core.touch(key);
+                        marked.push(key);
                     }
                 }
             }
             Recipients::All => {
                 let keys: Vec<usize> = self.core.connections.iter().map(|(key, _)| key).collect();
-                keys.into_iter().for_each(|key| self.core.touch(key));
+                keys.iter().for_each(|key| self.core.touch(*key));
+                marked.extend(keys);
             }
         }
     }

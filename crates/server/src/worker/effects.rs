@@ -23,6 +23,9 @@ use crate::websocket::Opcode;
 use serde_json::Value as Json;
 use std::io;
 
+/// Recipients named by one mail: their list must fit a packet.
+const RECIPIENTS_PER_MAIL: usize = 1_024;
+
 impl Core {
     fn push_here(
         &mut self,
@@ -127,9 +130,11 @@ impl Effects for Core {
                 }
             }
         }
-        for (slot, some) in elsewhere {
-            if self.post(slot, &Mail::deliver_many(&some, opcode, payload)).is_ok() {
-                taken += some.len();
+        for (slot, conns) in elsewhere {
+            for some in conns.chunks(RECIPIENTS_PER_MAIL) {
+                if self.post(slot, &Mail::deliver_many(some, opcode, payload)).is_ok() {
+                    taken += some.len();
+                }
             }
         }
         taken

@@ -28,7 +28,11 @@ impl<A: App> Worker<'_, A> {
         loop {
             self.poll(&mut events)?;
             self.core.now = clock::now();
-            self.core.row.turn_begins(self.core.now);
+            // The slot has one stamp: it is its owner's.
+            let stamps = self.core.life.serving();
+            if stamps {
+                self.core.row.turn_begins(self.core.now);
+            }
             for event in &events {
                 match event.token() {
                     SIGNALS => self.act_on_signals(),
@@ -39,15 +43,22 @@ impl<A: App> Worker<'_, A> {
                 }
             }
             self.obey_pipe();
-            self.give_answers();
-            self.accept_ready();
-            self.read_mailbox();
-            self.serve_ready_list();
-            self.sweep();
-            self.settle();
+            if self.core.life.serving() {
+                self.give_answers();
+                self.accept_ready();
+                self.read_mailbox();
+                self.serve_ready_list();
+                self.sweep();
+                self.settle();
+            } else {
+                // Before it serves it has no connections, at rest they are the successor's already.
+                self.core.post.flush();
+            }
             self.look();
             self.publish();
-            self.core.row.turn_ends();
+            if stamps || self.core.life.serving() {
+                self.core.row.turn_ends();
+            }
             if let Some(leaving) = self.core.life.leaving() {
                 return Ok(leaving);
             }
@@ -61,9 +72,11 @@ impl<A: App> Worker<'_, A> {
                 || !core.answers.is_empty()
                 || core.mail_ready
                 || core.life.accepting() && core.accept_ready);
+        // Every turn: a busy client must not keep waiting mail from a mailbox that has room again.
+        let mail_waits = core.life.serving() && !core.post.retry();
         let timeout_ms = if waits {
             0
-        } else if core.life.serving() && !core.post.retry() {
+        } else if mail_waits {
             RETRY_MAIL_MS
         } else {
             sweep::SWEEP_EVERY_MS

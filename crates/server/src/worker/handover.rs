@@ -125,6 +125,8 @@ impl<A: App> Worker<'_, A> {
     pub(super) fn adopt(&mut self, rest: Option<RawFd>, why: Adoption, empty: bool) -> Adopted {
         let mut adopted = Adopted::default();
         let leftover = rest.map_or_else(Leftover::default, |memfd| self.read_leftover(memfd));
+        // Before any hook: what waited goes before what is sent now.
+        self.core.post.restore_spilled(leftover.mail);
         let mut outputs: std::collections::HashMap<ConnId, OutputLeftover> =
             leftover.outputs.into_iter().map(|output| (output.conn, output)).collect();
         let sessions: Vec<ConnId> = self.core.shared.sessions.owned_by(self.core.slot).collect();
@@ -141,7 +143,6 @@ impl<A: App> Worker<'_, A> {
         for http in leftover.http {
             self.adopt_http(http);
         }
-        self.core.post.restore_spilled(leftover.mail);
         self.core.row.add(Cell::Adopted, u64::from(adopted.adopted));
         adopted
     }
@@ -177,14 +178,16 @@ impl<A: App> Worker<'_, A> {
             open.progress = progress;
             open.has_cut = has_cut;
             open.announced = true;
-            open.closing = closing.then(|| Closing {
-                // A predecessor that died has told the client; the code died with it.
-                closed: Closed { code: 1006, reason: String::new(), by: ClosedBy::Server },
-                answered: false,
-                deaf: false,
-                half_closed: false,
-                until: now + super::core::CLOSE_GRACE_MS,
-            });
+            if closing {
+                open.closing.get_or_insert(Closing {
+                    // A predecessor that died has told the client; the code died with it.
+                    closed: Closed { code: 1006, reason: String::new(), by: ClosedBy::Server },
+                    answered: false,
+                    deaf: false,
+                    half_closed: false,
+                    until: now + super::core::CLOSE_GRACE_MS,
+                });
+            }
         }
         if let Some(left) = left {
             self.restore_output(key, left);
@@ -198,6 +201,7 @@ impl<A: App> Worker<'_, A> {
         self.core.connections[key].half_out = left.half_out;
         self.core.touch(key);
         let connection = &mut self.core.connections[key];
+        connection.make_room_for(left.output.len());
         if connection.outbox.push(&left.output) == crate::outbox::Verdict::Overflow {
             warn!(peer = %connection.peer, "unsent output exceeds a smaller websocket.send_buffer");
             self.core.transport_lost(key);
@@ -249,7 +253,8 @@ impl<A: App> Worker<'_, A> {
     fn adopt_http(&mut self, left: HttpLeftover) {
         let core = &mut self.core;
         let mut connection = core.connection(left.descriptor, left.peer);
-        // What was queued fits: it did before.
+        connection.make_room_for(left.output.len());
+        // What was queued fits.
         let _ = connection.outbox.push(&left.output);
         let pending = left.pending.as_ref().map(|pending| pending.id);
         connection.stage = Stage::Http(Box::new(HttpStage {

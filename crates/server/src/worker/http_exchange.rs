@@ -159,7 +159,8 @@ impl<A: App> Worker<'_, A> {
     /// Sends a response; the connection stays open for the next request where both sides may.
     fn respond(&mut self, key: usize, request: &Request, response: &Response) {
         let until = self.core.now + self.core.config.handshake_timeout_ms;
-        let keep = request.keep_alive && self.core.life.accepting();
+        let gone = self.core.connections[key].http_mut().is_some_and(|http| http.gone);
+        let keep = request.keep_alive && self.core.life.accepting() && !gone;
         let head_only = request.method == "HEAD";
         let connection = &mut self.core.connections[key];
         let queued = connection.outbox.push_with(|tail| {

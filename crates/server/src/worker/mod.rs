@@ -79,6 +79,8 @@ fn live<A: App>(app: &mut A, birth: Birth) -> io::Result<()> {
     }
     let leaving = worker.run()?;
     if leaving == Leaving::Replaced {
+        // They are the successor's: what the hook still sends them goes by mail.
+        worker.core.forget_connections();
         worker.hook(|app, context| app.worker_stop(context, StopReason::Replaced));
     }
     worker.core.post.flush();
@@ -125,8 +127,7 @@ impl<A: App> Worker<'_, A> {
                     }
                 }
                 Control::Rest { successor } => {
-                    // What this turn has begun is finished first.
-                    self.settle();
+                    self.finish_what_is_begun();
                     if self.decide(Input::Rest) == Some(Action::LayDown) {
                         self.rest(successor);
                     }
@@ -147,6 +148,17 @@ impl<A: App> Worker<'_, A> {
         }
     }
 
+    /// What this turn has begun, and what hooks have answered, goes out before the worker rests.
+    fn finish_what_is_begun(&mut self) {
+        loop {
+            self.give_answers();
+            self.settle();
+            if self.core.answers.is_empty() && self.core.touched.is_empty() {
+                return;
+            }
+        }
+    }
+
     fn decide(&mut self, input: Input) -> Option<Action> {
         let action = self.core.life.input(self.core.now, input);
         if action == Some(Action::AskForSuccessor) {
@@ -156,6 +168,8 @@ impl<A: App> Worker<'_, A> {
     }
 
     fn serve(&mut self, rest: Option<RawFd>, why: WireAdoption, empty: bool) {
+        // The slot's stamp is this worker's from here on, in the middle of a turn.
+        self.core.row.turn_begins(self.core.now);
         if let Err(error) = self.core.watch_service() {
             error!(%error, "the mailbox or a listener cannot be watched");
         }

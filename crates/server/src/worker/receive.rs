@@ -52,8 +52,13 @@ impl<A: App> Worker<'_, A> {
             _ => READ_SMALL_BYTES.min(buffer.len()),
         };
         let (reading, length) = self.read_into(key, &mut buffer[held..room]);
-        if length > 0 || held > 0 {
+        if length > 0 {
             self.take_bytes(key, &mut buffer[..held + length]);
+        } else if held > 0
+            && let Some(conn) = self.core.connections[key].conn()
+        {
+            // Looked at, and nothing new: no sign of life.
+            self.save_rest(key, conn, &buffer[..held]);
         }
         reading
     }
@@ -64,7 +69,14 @@ impl<A: App> Worker<'_, A> {
         let connection = &mut self.core.connections[key];
         match socket::read(connection.descriptor, room) {
             Ok(0) => {
-                self.core.transport_lost(key);
+                match &mut connection.stage {
+                    // It may have ended its half only, and wait for its answers.
+                    Stage::Http(http) => {
+                        http.gone = true;
+                        http.ending |= http.pending.is_none();
+                    }
+                    Stage::Open(_) => self.core.transport_lost(key),
+                }
                 (Reading::Drained, 0)
             }
             Ok(length) => {

@@ -70,13 +70,17 @@ pub(super) enum Action {
 pub(super) struct Life {
     stage: Stage,
     max_messages: u64,
-    asked: bool,
+    /// When a successor was asked for; asked again where none has come for long.
+    asked_at: Option<Millis>,
 }
+
+/// After this time without a successor another one is asked for.
+const ASK_AGAIN_MS: u64 = 10_000;
 
 impl Life {
     /// A worker whose `worker_start` is done. `max_messages` 0: no limit.
     pub(super) fn new(max_messages: u64) -> Self {
-        Self { stage: Stage::Prepared, max_messages, asked: false }
+        Self { stage: Stage::Prepared, max_messages, asked_at: None }
     }
 
     pub(super) fn serving(&self) -> bool {
@@ -101,7 +105,7 @@ impl Life {
             (Stage::Prepared, Input::Commit) => self.go(Stage::Serving, Some(Action::Serve)),
             (Stage::Serving, Input::Rest) => self.go(Stage::Resting, Some(Action::LayDown)),
             (Stage::Resting, Input::Resume) => {
-                self.asked = false;
+                self.asked_at = None;
                 self.go(Stage::Serving, Some(Action::TakeUp))
             }
             (Stage::Prepared | Stage::Resting, Input::Leave | Input::Stop { .. }) => {
@@ -120,9 +124,9 @@ impl Life {
             }
             (Stage::Serving, Input::Served { messages }) => {
                 let due = self.max_messages > 0 && messages >= self.max_messages;
-                if due { self.ask() } else { None }
+                if due { self.ask(now) } else { None }
             }
-            (Stage::Serving, Input::Terminate) => self.ask(),
+            (Stage::Serving, Input::Terminate) => self.ask(now),
             _ => None,
         }
     }
@@ -132,10 +136,12 @@ impl Life {
         action
     }
 
-    fn ask(&mut self) -> Option<Action> {
-        let first = !self.asked;
-        self.asked = true;
-        first.then_some(Action::AskForSuccessor)
+    fn ask(&mut self, now: Millis) -> Option<Action> {
+        let due = self.asked_at.is_none_or(|at| now.since(at) >= ASK_AGAIN_MS);
+        due.then(|| {
+            self.asked_at = Some(now);
+            Action::AskForSuccessor
+        })
     }
 }
 
@@ -187,6 +193,7 @@ mod tests {
         let asked = Some(Action::AskForSuccessor);
         assert_eq!(life.input(NOW, Input::Served { messages: 10 }), asked);
         assert_eq!(life.input(NOW, Input::Served { messages: 11 }), None);
+        assert_eq!(life.input(NOW + ASK_AGAIN_MS, Input::Served { messages: 12 }), asked);
         assert_eq!(serving(0).input(NOW, Input::Served { messages: u64::MAX }), None);
         assert_eq!(serving(0).input(NOW, Input::Terminate), asked);
     }

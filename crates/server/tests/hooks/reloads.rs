@@ -16,6 +16,7 @@ tests![
     a_closing_connection_closes_over_a_reload,
     unsent_output_crosses_a_reload,
     reloads_in_a_row_close_nobody_s_descriptor,
+    a_resting_worker_touches_nobody,
 ];
 
 fn a_reload_keeps_200_connections() {
@@ -234,4 +235,20 @@ fn reloads_in_a_row_close_nobody_s_descriptor() {
     }
     assert!(server.calls("worker_error").is_empty());
     server.wait_descriptors(&before);
+}
+
+fn a_resting_worker_touches_nobody() {
+    // Pings are due all the time, also in the turn in which a worker is asked to rest.
+    let settings = [("server.workers", "2"), ("websocket.ping_interval", "100ms")];
+    let server = Server::start(&settings);
+    let mut clients: Vec<Client> = (0..16).map(|_| server.client()).collect();
+    for round in 1..=20 {
+        server.signal(Signal::SIGUSR1);
+        wait_until("the end of the reload", || server.calls("after_reload").len() == round);
+    }
+    for client in &mut clients {
+        assert_eq!(client.ask("echo on"), "on");
+    }
+    let lost = server.status()["sessions"]["lost_handling"].clone();
+    assert_eq!(lost, 0);
 }

@@ -43,7 +43,10 @@ impl State {
         match &mut self.reload {
             // A worker is being recycled: the rest follows.
             Some(reload) => {
-                reload.queue = queue;
+                let recycled = std::mem::replace(&mut reload.queue, queue);
+                let left_out = recycled.into_iter().filter(|seat| !reload.queue.contains(seat));
+                let left_out: Vec<Seat> = left_out.collect();
+                reload.queue.extend(left_out);
                 reload.outcome = outcome;
             }
             None => self.reload = Some(Reload { queue, under_way: None, outcome }),
@@ -85,7 +88,16 @@ impl State {
     }
 
     pub(super) fn fail_reload(&mut self, seat: Seat, sentence: &str) {
-        if let Some(mut reload) = self.reload.take_if(|reload| reload.under_way == Some(seat)) {
+        let Some(reload) = &mut self.reload else { return };
+        if reload.under_way != Some(seat) {
+            return;
+        }
+        if !reload.outcome.by_request {
+            // Only a recycling: its worker asks again, the others have their turn.
+            reload.under_way = None;
+            return;
+        }
+        if let Some(mut reload) = self.reload.take() {
             reload.outcome.error = Some(format!("{seat}: {sentence}; the old generation goes on"));
             self.actions.push(Action::ReloadDone(reload.outcome));
         }

@@ -12,10 +12,7 @@ impl State {
             return;
         }
         self.stopping = Some(now + self.patience.stop_ms);
-        if let Some(mut reload) = self.reload.take() {
-            reload.outcome.error = Some("the server stops".to_owned());
-            self.actions.push(Action::ReloadDone(reload.outcome));
-        }
+        self.end_reload_for_stop();
         for (seat, state) in &mut self.seats {
             state.respawn_at = None;
             if let Some(mut life) = state.successor.take() {
@@ -58,8 +55,16 @@ impl State {
         self.actions.push(Action::AllGone);
     }
 
+    fn end_reload_for_stop(&mut self) {
+        if let Some(mut reload) = self.reload.take() {
+            reload.outcome.error = Some("the server stops".to_owned());
+            self.actions.push(Action::ReloadDone(reload.outcome));
+        }
+    }
+
     pub(super) fn stop_now(&mut self) {
         self.stopping.get_or_insert(Millis(0));
+        self.end_reload_for_stop();
         for (seat, state) in &self.seats {
             for generation in state.generations() {
                 self.actions.push(Action::Kill(*seat, generation));
