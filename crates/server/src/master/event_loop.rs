@@ -388,11 +388,7 @@ impl<A: App> Master<A> {
 
     fn commit(&mut self, seat: Seat, generation: u32) {
         let pid = self.children.of(seat, generation).map_or(0, |child| child.pid);
-        let row = match seat {
-            Seat::Worker(slot) => self.shared.scoreboard.worker(usize::from(slot)),
-            Seat::Task(place) => self.shared.scoreboard.task(usize::from(place)),
-            Seat::Process(place) => self.shared.scoreboard.process(usize::from(place)),
-        };
+        let row = seat.row(&self.shared.scoreboard);
         row.set(Cell::Pid, u64::try_from(pid).unwrap_or(0));
         row.commit(u64::from(generation));
     }

@@ -6,9 +6,9 @@
 
 use super::Master;
 use super::seats::Seat;
-use crate::app::{App, WorkerError};
-use crate::ids::{ConnId, Generation, SlotId};
-use crate::ipc::mail::{Mail, failure_of};
+use crate::app::{App, TaskFailure, WorkerError};
+use crate::ids::{ConnId, Generation, SlotId, TaskId};
+use crate::ipc::mail::Mail;
 use crate::ipc::post::Post;
 use crate::ledger::{DescriptorKind, Holder};
 use crate::scoreboard::{Cell, ChildState};
@@ -19,9 +19,6 @@ use std::collections::HashMap;
 use std::os::fd::RawFd;
 use tracing::{info, warn};
 
-/// What an HTTP connection's failure code says of a task whose process died.
-const PROCESS_LOST: u8 = 1;
-const TIMED_OUT: u8 = 2;
 /// After this time a successor has closed what its predecessor's death lost.
 const LOST_ROWS_ARE_GONE_MS: u64 = 5_000;
 
@@ -164,11 +161,9 @@ impl<A: App> Master<A> {
         row.note_task(0);
         row.add(Cell::TasksFailed, 1);
         let asker = usize::try_from(row.value(Cell::TaskAsker)).unwrap_or(0);
-        let code = if timed_out { TIMED_OUT } else { PROCESS_LOST };
-        debug_assert!(failure_of(code).is_some(), "a code of the table in ipc::mail");
+        let failed = Err(if timed_out { TaskFailure::TimedOut } else { TaskFailure::ProcessLost });
         let mut post = Post::new(&self.wiring.post);
-        let mail = Mail::Finish { task, failure: code, result: &[] };
-        if post.put(asker, &mail).is_err() {
+        if post.put(asker, &Mail::finish(TaskId(task), &failed)).is_err() {
             warn!(task, "the asker of a lost task cannot be told");
         }
         post.flush();
@@ -180,11 +175,7 @@ impl<A: App> Master<A> {
     /// Notes in the scoreboard what the state knows of each seat.
     pub(super) fn publish_seats(&self) {
         for (seat, state) in &self.state.seats {
-            let row = match seat {
-                Seat::Worker(slot) => self.shared.scoreboard.worker(usize::from(*slot)),
-                Seat::Task(place) => self.shared.scoreboard.task(usize::from(*place)),
-                Seat::Process(place) => self.shared.scoreboard.process(usize::from(*place)),
-            };
+            let row = seat.row(&self.shared.scoreboard);
             row.set_state(state.shown(self.state.is_stopping()));
             row.set(Cell::Restarts, state.restarts);
             if state.current.is_none() && state.successor.is_none() {

@@ -1,6 +1,7 @@
 //! Seats, the places in the process table, and the lives in them.
 
 use crate::clock::Millis;
+use crate::scoreboard::{ProcessRow, Scoreboard};
 use crate::sessions::Writer;
 use std::fmt;
 
@@ -41,6 +42,15 @@ impl Seat {
             Self::Worker(slot) => Writer::Worker(slot, generation),
             Self::Task(place) => Writer::Task(place, generation),
             Self::Process(place) => Writer::Process(place, generation),
+        }
+    }
+
+    /// The seat's row of figures.
+    pub(super) fn row(self, board: &Scoreboard) -> ProcessRow {
+        match self {
+            Self::Worker(slot) => board.worker(usize::from(slot)),
+            Self::Task(place) => board.task(usize::from(place)),
+            Self::Process(place) => board.process(usize::from(place)),
         }
     }
 

@@ -60,7 +60,6 @@ impl<A: App> Worker<'_, A> {
             return;
         }
         let mut fresh = core.connection(connection, peer);
-        fresh.readable = true;
         if let Some(http) = fresh.http_mut() {
             http.deadline = core.now + core.config.handshake_timeout_ms;
         }

@@ -21,8 +21,6 @@ pub(crate) struct Connection {
     pub(crate) peer: SocketAddr,
     pub(crate) stage: Stage,
     pub(crate) outbox: Outbox,
-    /// The kernel told of something to read, and it was not read to its end since.
-    pub(crate) readable: bool,
     /// The kernel takes output; falls on WouldBlock, rises on the edge.
     pub(crate) writable: bool,
     /// The peer has ended its half: read until nothing is left.
@@ -155,7 +153,6 @@ impl Connection {
             peer,
             stage: Stage::Http(Box::default()),
             outbox: Outbox::new(outbox_bytes),
-            readable: false,
             // Optimistic: the first write tells.
             writable: true,
             peer_ended: false,

@@ -26,8 +26,10 @@ impl<A: App> Worker<'_, A> {
             return;
         }
         let Some(mut mailbox) = self.core.mailbox.take() else { return };
+        // One for the turn: a packet costs no allocation of its own.
+        let mut marked = Vec::new();
         for _ in 0..PACKETS_PER_TURN {
-            let mut marked = Vec::new();
+            marked.clear();
             match mailbox.take_next(|recipients| self.mark_recipients(recipients, &mut marked)) {
                 Taken::Packet => {
                     self.core.row.add(Cell::MailIn, 1);
@@ -36,7 +38,7 @@ impl<A: App> Worker<'_, A> {
                     }
                 }
                 Taken::Unreadable => {}
-                Taken::Lost => marked.into_iter().for_each(|key| self.close_for_lost_mail(key)),
+                Taken::Lost => marked.drain(..).for_each(|key| self.close_for_lost_mail(key)),
                 Taken::Nothing => {
                     self.core.mail_ready = false;
                     break;

@@ -34,9 +34,7 @@ impl Core {
         payload: &[u8],
         urgency: Urgency,
     ) -> Result<(), PushError> {
-        let closing =
-            |core: &Self| core.connections[key].open().is_none_or(|open| open.closing.is_some());
-        if closing(self) {
+        if self.connections[key].open().is_none_or(|open| open.closing.is_some()) {
             return Err(PushError::NotOpen);
         }
         if self.queue_message(key, opcode, payload) {

@@ -94,7 +94,6 @@ impl<A: App> Worker<'_, A> {
         let Some(key) = token.0.checked_sub(FIRST_CONNECTION) else { return };
         let Some(connection) = self.core.connections.get_mut(key) else { return };
         if event.is_readable() || event.is_read_closed() || event.is_error() {
-            connection.readable = true;
             connection.peer_ended |= event.is_read_closed() || event.is_error();
             self.core.make_ready(key);
         }

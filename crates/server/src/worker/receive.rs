@@ -38,9 +38,6 @@ impl<A: App> Worker<'_, A> {
             None => Reading::Drained,
         };
         self.core.read_buffer = buffer;
-        if let Some(connection) = self.core.connections.get_mut(key) {
-            connection.readable = reading == Reading::More;
-        }
         reading
     }
 
