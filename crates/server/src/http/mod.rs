@@ -4,7 +4,8 @@
 //!
 //! Invariants:
 //! 1. Everything that is ambiguous about where a request ends is refused, never guessed: a second or odd
-//!    `Content-Length`, any `Transfer-Encoding`, folded headers, a space before the colon.
+//!    `Content-Length`, any `Transfer-Encoding`, folded headers, a space before the colon, a
+//!    line that ends in LF alone.
 //! 2. After a [`Refusal`] from [`parse_request`] the connection must be closed: what follows has no known start.
 //! 3. No header that leaves here holds a line break, whatever the caller passed.
 

@@ -78,7 +78,10 @@ fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
     let (host, port) = match authority[host_end..].find(':') {
         Some(colon) => {
             let (host, port) = authority.split_at(host_end + colon);
-            (host, Some(port[1..].parse().ok()?))
+            let digits = &port[1..];
+            // `parse` alone would take a sign.
+            let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+            (host, Some(digits.parse().ok().filter(|_| is_number)?))
         }
         None => (authority, None),
     };
@@ -131,6 +134,15 @@ mod tests {
             "https://chat.example.org:444",
             "https://chat.example.org.evil.test",
             "https://evil.test/https://chat.example.org",
+            "https://chat.example.org/",
+            "https://chat.example.org:+443",
+            "https://chat.example.org:",
+            "https://chat.example.org:443:443",
+            "https://chat.example.org@evil.test",
+            "https://chat.example.org https://evil.test",
+            "wss://chat.example.org",
+            "chat.example.org",
+            "NULL",
             "",
         ] {
             assert!(!policy.allows(Some(stranger), Some("chat.example.org")), "{stranger}");

@@ -62,8 +62,8 @@ impl Request {
 ///
 /// # Errors
 /// A [`Refusal`] to answer before closing: 400 malformed or ambiguous, 413 body over the limit (told by the
-/// head, before the body comes), 414 or 431 head over the limit, 501 for any transfer encoding (chunked
-/// bodies too) and for CONNECT, 505 another version of HTTP.
+/// head, before the body comes), 411 a chunked body, 414 or 431 head over the limit, 501 any other transfer
+/// encoding and CONNECT, 505 another version of HTTP.
 pub fn parse_request(
     bytes: &[u8],
     limits: &HttpLimits,
@@ -79,6 +79,9 @@ pub fn parse_request(
         Ok(Status::Partial) => return Err(head_too_large(window)),
         Err(error) => return Err(refuse_head(error, window)),
     };
+    if has_bare_line_feed(&window[..head_bytes]) {
+        return Err(Refusal::new(400, "a line does not end in CR LF"));
+    }
     // All three are set once the head is complete.
     let (Some(method), Some(target), Some(http_minor)) =
         (parsed.method, parsed.path, parsed.version)
@@ -89,7 +92,7 @@ pub fn parse_request(
     for line in &*parsed.headers {
         headers.push(line.name, String::from_utf8_lossy(line.value));
     }
-    let body_bytes = body_length(&headers, limits)?;
+    let body_bytes = body_length(&headers, http_minor, limits)?;
     check_host(&headers, http_minor)?;
     let parts = parse_target(method, target)?;
     if let Some(authority) = parts.authority {
@@ -111,15 +114,20 @@ pub fn parse_request(
 }
 
 /// The length of the body, from a head that leaves no doubt about it.
-fn body_length(headers: &Headers, limits: &HttpLimits) -> Result<usize, Refusal> {
+fn body_length(headers: &Headers, http_minor: u8, limits: &HttpLimits) -> Result<usize, Refusal> {
     let mut lengths = headers.all("content-length");
     let length = lengths.next();
     if lengths.next().is_some() {
         return Err(Refusal::new(400, "more than one Content-Length"));
     }
-    if headers.first("transfer-encoding").is_some() {
+    if let Some(coding) = headers.first("transfer-encoding") {
+        let alone = headers.only("transfer-encoding").is_some();
         return Err(match length {
             Some(_) => Refusal::new(400, "both Content-Length and Transfer-Encoding"),
+            None if http_minor < 1 => Refusal::new(400, "HTTP/1.0 has no Transfer-Encoding"),
+            None if alone && coding.eq_ignore_ascii_case("chunked") => {
+                Refusal::new(411, "no chunked body is taken: send a Content-Length")
+            }
             None => Refusal::new(501, "no transfer encoding is supported: send a Content-Length"),
         });
     }
@@ -150,6 +158,13 @@ fn keeps_alive(headers: &Headers, http_minor: u8) -> bool {
     asked_to_keep && !headers.has_token("connection", "close")
 }
 
+/// Whether a line ends in LF alone, which the parser takes for a line's end and others may not: a second
+/// reader in front of this one would see other headers.
+fn has_bare_line_feed(head: &[u8]) -> bool {
+    head.first() == Some(&b'\n')
+        || head.windows(2).any(|pair| matches!(pair, [before, b'\n'] if *before != b'\r'))
+}
+
 /// The head fills its limit and is not finished.
 fn head_too_large(head: &[u8]) -> Refusal {
     let line = head.trim_ascii_start();
@@ -172,11 +187,15 @@ fn refuse_head(error: ParseError, head: &[u8]) -> Refusal {
     }
 }
 
-/// Whether the request line ends in a version of HTTP, which is then one that the parser refused.
+/// Whether the third and last word of the request line is a version of HTTP, which is then one that the
+/// parser refused.
 fn names_other_version(head: &[u8]) -> bool {
     let line = head.trim_ascii_start().split(|&byte| byte == b'\n').next().unwrap_or_default();
-    let version = line.trim_ascii_end().rsplit(|&byte| byte == b' ').next().unwrap_or_default();
-    matches!(version, [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'])
+    let mut words = line.trim_ascii_end().split(|&byte| byte == b' ').skip(2);
+    matches!(
+        (words.next(), words.next()),
+        (Some([b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9']), None)
+    )
 }
 
 #[cfg(test)]
@@ -250,16 +269,57 @@ mod tests {
         }
         assert_eq!(post("Content-Length: 1\r\nTransfer-Encoding: chunked"), 400);
         assert_eq!(post("Transfer-Encoding: identity\r\nContent-Length: 1"), 400);
-        assert_eq!(post("Transfer-Encoding: chunked"), 501);
-        assert_eq!(post("Transfer-Encoding: xchunked"), 501);
-        assert_eq!(post("Transfer-Encoding : chunked"), 400);
+        for coding in ["chunked", "CHUNKED", "\tchunked "] {
+            assert_eq!(post(&format!("Transfer-Encoding:{coding}")), 411, "{coding:?}");
+        }
+        for coding in [
+            "xchunked",
+            "gzip, chunked",
+            "chunked, identity",
+            "\"chunked\"",
+            "chunked;q=1",
+            "",
+            "\u{b}x",
+        ] {
+            let refused = post(&format!("Transfer-Encoding: {coding}"));
+            assert!(refused == 501 || refused == 400, "{coding:?}: {refused}");
+        }
+        assert_eq!(post("Transfer-Encoding: identity\r\nTransfer-Encoding: chunked"), 501);
+        assert_eq!(status("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), 400);
+        for line in
+            ["Transfer-Encoding : chunked", "Transfer-Encoding\t: chunked", "Transfer\0Encoding: x"]
+        {
+            assert_eq!(post(line), 400, "{line:?}");
+        }
         assert_eq!(post("Content-Length : 1"), 400);
         assert_eq!(post("X: a\r\n Content-Length: 1"), 400, "folded");
         assert_eq!(post("X: a\rContent-Length: 1"), 400, "bare CR");
+        assert_eq!(post("X: a\nContent-Length: 1"), 400, "bare LF");
+        assert_eq!(post("X: a\r\r\nContent-Length: 1"), 400, "two CRs");
+        assert_eq!(post(": a"), 400, "no name");
+        assert_eq!(post("X\u{e9}: a"), 400, "a name that is not ASCII");
         assert_eq!(post("X: a\0b"), 400);
         assert_eq!(status("GET / HTTP/1.1\r\n Host: a\r\n\r\n"), 400);
         assert_eq!(status("GET  / HTTP/1.1\r\nHost: a\r\n\r\n"), 400);
         assert_eq!(status("GET / HTTP/1.1 \r\nHost: a\r\n\r\n"), 400);
+        assert_eq!(status(" GET / HTTP/1.1\r\nHost: a\r\n\r\n"), 400);
+        assert_eq!(status("GET\t/ HTTP/1.1\r\nHost: a\r\n\r\n"), 400);
+        assert_eq!(status("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n"), 400);
+        assert_eq!(status("G\0T / HTTP/1.1\r\nHost: a\r\n\r\n"), 400);
+    }
+
+    #[test]
+    fn a_line_ends_in_cr_and_lf() {
+        for text in [
+            "GET / HTTP/1.1\nHost: a\n\n",
+            "GET / HTTP/1.1\r\nHost: a\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n\n",
+            "GET / HTTP/1.1\nHost: a\r\n\r\n",
+            "\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\rHost: a\r\r",
+        ] {
+            assert_eq!(status(text), 400, "{text:?}");
+        }
     }
 
     #[test]
@@ -267,7 +327,15 @@ mod tests {
         assert_eq!(status("GET / HTTP/1.1\r\n\r\n"), 400);
         assert_eq!(status("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n"), 400);
         assert_eq!(status("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n"), 400);
-        assert_eq!(status("GET / HTTP/1.1\r\nHost: u@a\r\n\r\n"), 400);
+        for host in
+            ["u@a", "a:b", "a:1:2", "a:+80", "[::1", "::1", "a]", "[::1]x", "a, b", ":80", "\u{e9}"]
+        {
+            assert_eq!(status(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")), 400, "{host}");
+        }
+        for host in ["a", "a:", "a:80", "[::1]", "[::1]:9502", "A-1.b.", "127.0.0.1:1", "a_b"] {
+            let text = format!("GET / HTTP/1.1\r\nHost: \t{host} \r\n\r\n");
+            assert_eq!(request(&text).headers.only("host"), Some(host));
+        }
         assert_eq!(request("GET / HTTP/1.0\r\n\r\n").headers.len(), 0);
         let absolute = request("GET http://b:80/x HTTP/1.1\r\nHost: a\r\n\r\n");
         assert_eq!((absolute.headers.only("host"), absolute.path.as_str()), (Some("b:80"), "/x"));
@@ -297,7 +365,7 @@ mod tests {
 
     #[test]
     fn odd_but_harmless_requests_are_served() {
-        assert_eq!(request("\r\n\nGET / HTTP/1.1\nHost: a\n\n").path, "/");
+        assert_eq!(request("\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n").path, "/");
         assert_eq!(request("GET / HTTP/1.1\r\nHost:\r\n\r\n").headers.first("host"), Some(""));
         assert_eq!(
             request("DELETE /x HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n\r\n").method,

@@ -1,5 +1,7 @@
 //! The target of a request: its path and query, decoded so that no two readers can read them differently.
 
+use std::net::Ipv6Addr;
+
 use super::Refusal;
 
 /// A request target, taken apart.
@@ -33,9 +35,21 @@ pub(super) fn parse_target(method: &str, target: &str) -> Result<Target, Refusal
     Ok(Target { path, query, authority })
 }
 
-/// Whether `host` may stand in a `Host` header: a name or an address, and perhaps a port.
+/// Whether `host` may stand in a `Host` header: nothing, or a name or an address, and perhaps a port.
 pub(super) fn is_host(host: &str) -> bool {
-    host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&byte))
+    let (is_name, port) = if let Some(rest) = host.strip_prefix('[') {
+        let Some((address, port)) = rest.split_once(']') else { return false };
+        (address.parse::<Ipv6Addr>().is_ok(), port)
+    } else {
+        let (name, port) = host.split_at(host.find(':').unwrap_or(host.len()));
+        let is_plain =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(&byte);
+        ((port.is_empty() || !name.is_empty()) && name.bytes().all(is_plain), port)
+    };
+    let digits = port.strip_prefix(':').unwrap_or(port);
+    is_name
+        && (port.is_empty() || port.len() > digits.len())
+        && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// The name-value pairs of a query, decoded as browsers encode forms: `+` is a space, a `%` that starts no
