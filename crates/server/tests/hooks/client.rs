@@ -201,6 +201,26 @@ impl Raw {
         (status, head, body)
     }
 
+    pub(crate) fn write(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.write_all(bytes.as_ref()).expect("the connection takes it");
+    }
+
+    /// The next so many bytes.
+    pub(crate) fn take(&mut self, length: usize) -> Vec<u8> {
+        self.read_until(|heard| (heard.len() >= length).then_some(length));
+        self.heard.drain(..length).collect()
+    }
+
+    /// Whether the server ends the connection, and says nothing more before.
+    pub(crate) fn is_ended(&mut self) -> bool {
+        let mut rest = Vec::new();
+        match self.stream.read_to_end(&mut rest) {
+            Ok(_) => rest.is_empty() && self.heard.is_empty(),
+            // An end, too: what this side sent last was not read.
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+        }
+    }
+
     /// The WebSocket that an upgrade has made of it.
     pub(crate) fn into_client(self) -> Client {
         assert!(self.heard.is_empty(), "nothing comes before the client has spoken");
@@ -214,7 +234,7 @@ impl Raw {
                 return found;
             }
             assert!(began.elapsed() < PATIENCE, "no response");
-            let mut piece = [0; 4096];
+            let mut piece = [0; 65_536];
             let length = self.stream.read(&mut piece).expect("a response in time");
             assert!(length > 0, "the end came in the middle of a response");
             self.heard.extend(&piece[..length]);

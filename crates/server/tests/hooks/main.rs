@@ -16,12 +16,14 @@ mod commands;
 mod crashes;
 mod flow;
 mod handshakes;
+mod opening;
 mod order;
 mod place;
 mod reloads;
 mod runner;
 mod server;
 mod timing;
+mod wire;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -33,6 +35,8 @@ fn main() -> ExitCode {
     let tests = [
         order::TESTS,
         handshakes::TESTS,
+        opening::TESTS,
+        wire::TESTS,
         reloads::TESTS,
         crashes::TESTS,
         flow::TESTS,
