@@ -1,0 +1,64 @@
+//! Why settings that are each within their bounds do not make a config.
+
+use super::{LISTEN_MAX, POOL_MESSAGES};
+use std::net::SocketAddr;
+
+/// The settings are each within their bounds, but do not go together or mean nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// There is nothing to listen on.
+    #[error("{origin}: server.listen is empty; name at least one address")]
+    NoListen {
+        /// Where it was written.
+        origin: String,
+    },
+    /// There is too much to listen on.
+    #[error("{origin}: server.listen has {got} addresses, but at most {LISTEN_MAX} are allowed")]
+    TooManyListen {
+        /// Where it was written.
+        origin: String,
+        /// How many there are.
+        got: usize,
+    },
+    /// A listen address is none.
+    #[error(
+        "{origin}: server.listen wants addresses such as 127.0.0.1:9502 or [::1]:9502, not {text:?}"
+    )]
+    BadListen {
+        /// Where it was written.
+        origin: String,
+        /// What was written.
+        text: String,
+    },
+    /// The same address stands twice.
+    #[error("{origin}: server.listen names {address} twice")]
+    ListenTwice {
+        /// Where it was written.
+        origin: String,
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The pool could be filled by too few clients.
+    #[error(
+        "{origin}: table.receive_pool is {pool} bytes, but must be at least {POOL_MESSAGES} times \
+         websocket.max_message, which is {message} bytes"
+    )]
+    PoolTooSmall {
+        /// Where the one of the two that was set stands.
+        origin: String,
+        /// The pool's size.
+        pool: u64,
+        /// The largest message.
+        message: u64,
+    },
+    /// A relative path cannot be made absolute.
+    #[error("{origin}: {key} is relative, and the working directory cannot be read: {problem}")]
+    NoWorkingDirectory {
+        /// Where it was written.
+        origin: String,
+        /// The key.
+        key: &'static str,
+        /// Why not.
+        problem: String,
+    },
+}
