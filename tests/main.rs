@@ -11,6 +11,7 @@ mod config_file;
 mod control;
 mod crash;
 mod documents;
+mod hostile;
 mod http;
 mod im;
 mod lifecycle;

@@ -9,6 +9,7 @@ pub(crate) mod dir;
 pub(crate) mod http;
 pub(crate) mod outside;
 pub(crate) mod process;
+pub(crate) mod raw;
 pub(crate) mod server;
 pub(crate) mod wait;
 

@@ -31,6 +31,8 @@ pub struct Config {
     pub max_request: u64,
     /// What a graceful stop may take, in milliseconds.
     pub stop_timeout_ms: u64,
+    /// How long the kernel tries to deliver output nobody acknowledges, in milliseconds; 0: its own limit.
+    pub tcp_user_timeout_ms: u64,
     /// What one slot's replacement may take, in milliseconds.
     pub handover_timeout_ms: u64,
     /// How long a worker may be busy with one turn before it is taken for stuck, in milliseconds.
@@ -47,6 +49,8 @@ pub struct Config {
     pub max_message_bytes: u64,
     /// How long an upgrade may take, in milliseconds.
     pub handshake_timeout_ms: u64,
+    /// How long a message may take from its first byte to its last, in milliseconds.
+    pub message_timeout_ms: u64,
     /// After how much silence a client is pinged, in milliseconds; 0 for never.
     pub ping_interval_ms: u64,
     /// The most unsent output of one connection, in bytes.
@@ -126,6 +130,12 @@ pub const SERVER_KEYS: &[KeySpec] = &[
         "Connections the kernel queues for each listener.",
     ),
     reload(
+        "server.tcp_user_timeout",
+        duration(0, HOUR_MS),
+        "\"30s\"",
+        "How long output may stay unacknowledged before its connection is dead; 0 is the kernel's limit.",
+    ),
+    reload(
         "server.max_request",
         KeyKind::Count { min: 0, max: u64::MAX },
         "0",
@@ -184,6 +194,12 @@ pub const SERVER_KEYS: &[KeySpec] = &[
         duration(100, HOUR_MS),
         "\"10s\"",
         "What an upgrade may take.",
+    ),
+    reload(
+        "websocket.message_timeout",
+        duration(100, HOUR_MS),
+        "\"60s\"",
+        "What a message may take from its first byte to its last.",
     ),
     reload(
         "websocket.ping_interval",
@@ -245,6 +261,7 @@ impl Config {
             backlog: bounded(settings.count("server.backlog")),
             max_request: settings.count("server.max_request"),
             stop_timeout_ms: settings.duration_ms("server.stop_timeout"),
+            tcp_user_timeout_ms: settings.duration_ms("server.tcp_user_timeout"),
             handover_timeout_ms: settings.duration_ms("server.handover_timeout"),
             stuck_after_ms: settings.duration_ms("server.stuck_after"),
             max_timers: bounded(settings.count("server.max_timers")),
@@ -253,6 +270,7 @@ impl Config {
             receive_pool_bytes: bounded(settings.size("table.receive_pool")),
             max_message_bytes: settings.size("websocket.max_message"),
             handshake_timeout_ms: settings.duration_ms("websocket.handshake_timeout"),
+            message_timeout_ms: settings.duration_ms("websocket.message_timeout"),
             ping_interval_ms: settings.duration_ms("websocket.ping_interval"),
             send_buffer_bytes: bounded(settings.size("websocket.send_buffer")),
             allowed_origins: settings.list("websocket.allowed_origins").to_vec(),

@@ -86,6 +86,10 @@ cells! {
     HttpOpen = 35;
     /// Process: tasks it has put into the queue.
     TasksAsked = 36;
+    /// Process: messages that were begun and not ended within `websocket.message_timeout`.
+    MessageTimeouts = 50;
+    /// Process: connections closed as dead: no answer to a ping, or the kernel gave up.
+    DeadClosed = 51;
     /// Task process: the task in hand, 0 if none.
     TaskInHand = 40;
     /// Task process: the slot that asked for it.

@@ -68,12 +68,13 @@ struct Columns {
     connected_at: CounterId,
     peer: [CounterId; 3],
     progress: [CounterId; 3],
+    message_began: CounterId,
     message: [CounterId; 2],
     cut: [CounterId; 2],
     subprotocol: ColumnId,
 }
 
-const COUNTERS: [&str; 17] = [
+const COUNTERS: [&str; 18] = [
     "state",
     "descriptor",
     "home",
@@ -87,6 +88,7 @@ const COUNTERS: [&str; 17] = [
     "progress_0",
     "progress_1",
     "progress_2",
+    "message_began",
     "message_ends",
     "message_length",
     "cut_ends",
@@ -141,6 +143,7 @@ impl Sessions {
             connected_at: counter("connected_at"),
             peer: [counter("peer_high"), counter("peer_low"), counter("peer_port")],
             progress: [counter("progress_0"), counter("progress_1"), counter("progress_2")],
+            message_began: counter("message_began"),
             message: [counter("message_ends"), counter("message_length")],
             cut: [counter("cut_ends"), counter("cut_length")],
             subprotocol: schema
@@ -404,6 +407,15 @@ impl Sessions {
         for (column, value) in self.columns.progress.into_iter().zip(progress.words()) {
             self.store(conn, column, value);
         }
+    }
+
+    /// When the first byte of the message came that is half received; `None` if none is.
+    pub(crate) fn message_began(&self, conn: ConnId) -> Option<Millis> {
+        self.word(conn, self.columns.message_began).filter(|at| *at != 0).map(Millis)
+    }
+
+    pub(crate) fn set_message_began(&self, conn: ConnId, at: Option<Millis>) {
+        self.store(conn, self.columns.message_began, at.map_or(0, |at| at.0.max(1)));
     }
 
     /// The chain of the message half received.

@@ -208,6 +208,8 @@ fn worker(slot: usize, row: &ProcessRow, mailbox_bytes: Option<u64>) -> Json {
             "violations": row.value(Cell::Violations),
             "http_timeouts": row.value(Cell::HttpTimeouts),
             "http_refused": row.value(Cell::HttpFull),
+            "dead_closed": row.value(Cell::DeadClosed),
+            "message_timeouts": row.value(Cell::MessageTimeouts),
             "pool_full": row.value(Cell::PoolFull),
             "requests": row.value(Cell::Requests),
             "adopted": row.value(Cell::Adopted),

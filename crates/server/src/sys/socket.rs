@@ -63,6 +63,14 @@ pub(crate) fn local_port(number: RawFd) -> Option<u16> {
     v4.or_else(|| address.as_sockaddr_in6().map(|v6| v6.port()))
 }
 
+/// Ends a connection whose output is not acknowledged for so long; 0 leaves it to the kernel.
+pub(crate) fn set_user_timeout(connection: RawFd, timeout_ms: u64) {
+    if timeout_ms > 0 {
+        // A kernel that does not take it tries longer, as without it.
+        let _ = lend(connection).set_tcp_user_timeout(Some(Duration::from_millis(timeout_ms)));
+    }
+}
+
 /// Reads from a connection.
 pub(crate) fn read(connection: RawFd, into: &mut [u8]) -> io::Result<usize> {
     descriptor::read(connection, into)

@@ -59,6 +59,7 @@ impl<A: App> Worker<'_, A> {
             self.turn_away(connection);
             return;
         }
+        socket::set_user_timeout(connection, core.config.tcp_user_timeout_ms);
         let mut fresh = core.connection(connection, peer);
         if let Some(http) = fresh.http_mut() {
             http.deadline = core.now + core.config.handshake_timeout_ms;

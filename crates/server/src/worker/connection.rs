@@ -97,12 +97,14 @@ pub(crate) enum Answer {
 pub(crate) struct OpenStage {
     pub(crate) conn: ConnId,
     pub(crate) progress: Progress,
+    /// When the first byte of what is half received came: of a message, or of a cut frame.
+    pub(crate) began: Option<Millis>,
     /// Bytes of a cut header or control frame lie in the pool.
     pub(crate) has_cut: bool,
     /// The deadline moves by so much with every frame.
     pub(crate) heartbeat_ms: Option<u64>,
-    /// A server ping is out since the last byte came.
-    pub(crate) pinged: bool,
+    /// When a server ping was queued, if nothing came since.
+    pub(crate) pinged: Option<Millis>,
     /// Its worker died serving it: offline for everybody, though its close is still to be said.
     pub(crate) lost: bool,
     /// It has been opened to the application: its `close` hook is due.
@@ -115,9 +117,10 @@ impl OpenStage {
         Self {
             conn,
             progress: Progress::default(),
+            began: None,
             has_cut: false,
             heartbeat_ms: None,
-            pinged: false,
+            pinged: None,
             lost: false,
             announced: false,
             closing: None,

@@ -307,6 +307,16 @@ impl Core {
         self.begin_close(key, closed);
     }
 
+    /// The same, and what still comes has no meaning.
+    pub(super) fn close_deaf(&mut self, key: usize, closed: Closed) {
+        self.close_by_engine(key, closed);
+        if let Some(closing) =
+            self.connections[key].open_mut().and_then(|open| open.closing.as_mut())
+        {
+            closing.deaf = true;
+        }
+    }
+
     /// Begins to close a WebSocket: a close frame behind what is queued; the row is closing at once.
     pub(super) fn begin_close(&mut self, key: usize, closed: Closed) {
         let until = self.now + CLOSE_GRACE_MS;

@@ -4,7 +4,6 @@
 //! taken out of the socket: if this process dies with it in hand, they are closed and so know.
 
 use super::Worker;
-use super::receive::Reading;
 use crate::app::{App, Closed, ClosedBy, TimerDue};
 use crate::clock::Millis;
 use crate::ids::{ConnId, TaskId, TimerId};
@@ -17,8 +16,6 @@ use tracing::error;
 
 /// Packets taken per turn; what is left is taken in the next, at once.
 const PACKETS_PER_TURN: usize = 32;
-/// Reads before a deadline is acted on; a client that keeps sending longer is not silent.
-const READS_BEFORE_DEADLINE: usize = 8;
 
 impl<A: App> Worker<'_, A> {
     pub(super) fn read_mailbox(&mut self) {
@@ -104,11 +101,7 @@ impl<A: App> Worker<'_, A> {
     /// so far was read.
     fn act_on_deadline(&mut self, conn: ConnId) {
         let Some(key) = self.core.key_of(conn) else { return };
-        for _ in 0..READS_BEFORE_DEADLINE {
-            if self.serve_readable(key) == Reading::Drained || self.core.key_of(conn).is_none() {
-                break;
-            }
-        }
+        self.read_before_judging(key, conn);
         if self.core.key_of(conn).is_none() {
             return;
         }

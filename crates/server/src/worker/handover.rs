@@ -172,10 +172,12 @@ impl<A: App> Worker<'_, A> {
         let now = self.core.now;
         let sessions = &self.core.shared.sessions;
         let (heartbeat_ms, progress) = (sessions.heartbeat(conn), sessions.progress(conn));
+        let began = sessions.message_began(conn);
         let has_cut = self.core.shared.pool.len(sessions.cut_chain(conn.row())) > 0;
         if let Some(open) = self.core.connections[key].open_mut() {
             open.heartbeat_ms = heartbeat_ms;
             open.progress = progress;
+            open.began = began;
             open.has_cut = has_cut;
             open.announced = true;
             if closing {

@@ -19,6 +19,9 @@ use tracing::{debug, info};
 /// that a busy connection gives way to others soon.
 const READ_SMALL_BYTES: usize = 32 << 10;
 
+/// Reads before a client is judged; one that keeps sending longer is not silent.
+const READS_BEFORE_JUDGING: usize = 8;
+
 /// Whether a connection may have more to read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Reading {
@@ -39,6 +42,16 @@ impl<A: App> Worker<'_, A> {
         };
         self.core.read_buffer = buffer;
         reading
+    }
+
+    /// Reads what a client has sent so far, before it is closed for what has not come: this worker may
+    /// have been the one that was late.
+    pub(super) fn read_before_judging(&mut self, key: usize, conn: ConnId) {
+        for _ in 0..READS_BEFORE_JUDGING {
+            if self.serve_readable(key) == Reading::Drained || self.core.key_of(conn).is_none() {
+                return;
+            }
+        }
     }
 
     fn read_open(&mut self, key: usize, buffer: &mut [u8]) -> Reading {
@@ -86,6 +99,9 @@ impl<A: App> Worker<'_, A> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => (Reading::Drained, 0),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => (Reading::More, 0),
             Err(error) => {
+                // What `server.tcp_user_timeout` ends.
+                let dead = error.kind() == io::ErrorKind::TimedOut;
+                self.core.row.add(Cell::DeadClosed, u64::from(dead));
                 debug!(%error, peer = %connection.peer, "a connection broke");
                 self.core.transport_lost(key);
                 (Reading::Drained, 0)
@@ -100,7 +116,7 @@ impl<A: App> Worker<'_, A> {
             return;
         }
         let conn = open.conn;
-        open.pinged = false;
+        open.pinged = None;
         match self.take_events(key, conn, bytes) {
             Ok(taken) => {
                 self.note_life(key, conn);
@@ -125,6 +141,10 @@ impl<A: App> Worker<'_, A> {
             let closing = open.closing.is_some();
             let (used, event) = open.progress.next(&mut bytes[at..], &limits)?;
             at += used;
+            if used > 0 && open.progress.is_idle() {
+                // What follows is another message, and has its own time.
+                open.began = None;
+            }
             match event {
                 Event::Incomplete => return Ok(at),
                 Event::Close { code, reason } => {
@@ -233,12 +253,7 @@ impl<A: App> Worker<'_, A> {
                 reason: violation.reason.to_owned(),
                 by: ClosedBy::Server,
             };
-            self.core.close_by_engine(key, closed);
-            if let Some(closing) =
-                self.core.connections[key].open_mut().and_then(|open| open.closing.as_mut())
-            {
-                closing.deaf = true;
-            }
+            self.core.close_deaf(key, closed);
         }
     }
 
@@ -270,6 +285,9 @@ impl<A: App> Worker<'_, A> {
         let core = &mut self.core;
         let Some(open) = core.connections.get_mut(key).and_then(|c| c.open_mut()) else { return };
         core.shared.sessions.set_progress(conn, open.progress);
+        let half = !rest.is_empty() || !open.progress.is_idle();
+        open.began = half.then(|| open.began.unwrap_or(core.now));
+        core.shared.sessions.set_message_began(conn, open.began);
         if rest.is_empty() || open.closing.is_some() {
             return;
         }

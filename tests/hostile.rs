@@ -1,0 +1,154 @@
+//! Slow, silent and hostile clients: each meets a bound that has a name, and nobody else notices.
+
+use crate::support::raw::{GOES_ON, PING, Raw, TEXT, TEXT_GOES_ON, frame};
+use crate::support::{Server, process, wait};
+use serde_json::json;
+use std::time::{Duration, Instant};
+
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How late a close may come on a busy machine.
+const LATE: Duration = Duration::from_millis(2_500);
+const SLOW_MESSAGE: &str = "[server]\nworkers = 1\n[websocket]\nmessage_timeout = \"1s\"\n";
+
+/// What a worker counted.
+fn count(server: &Server, name: &str) -> u64 {
+    server.status().number(&format!("/workers/0/{name}"))
+}
+
+fn expect_message_timeout(client: &mut Raw, began: Instant) {
+    assert_eq!(client.close_code(), 1008);
+    let took = began.elapsed();
+    assert!(took >= MESSAGE_TIMEOUT - Duration::from_millis(20), "early: {took:?}");
+    assert!(took < MESSAGE_TIMEOUT + LATE, "late: {took:?}");
+}
+
+#[test]
+fn what_is_begun_and_not_ended_is_closed_with_1008() {
+    let server = Server::start(SLOW_MESSAGE);
+    let hello = frame(TEXT, b"{}");
+    let begun = [
+        // Half a header, a header alone, half a payload, half a ping, half a message.
+        hello[..1].to_vec(),
+        hello[..6].to_vec(),
+        hello[..7].to_vec(),
+        frame(PING, b"life")[..8].to_vec(),
+        frame(TEXT_GOES_ON, b"{"),
+        // A message and a ping that were whole do not hide the one that is not.
+        [hello.clone(), frame(PING, b""), hello[..3].to_vec()].concat(),
+    ];
+    let began = Instant::now();
+    let mut clients: Vec<Raw> = begun
+        .iter()
+        .map(|bytes| {
+            let mut client = Raw::connect(server.address);
+            client.send(bytes);
+            client
+        })
+        .collect();
+    for client in &mut clients {
+        expect_message_timeout(client, began);
+    }
+    assert_eq!(count(&server, "message_timeouts"), 6);
+    server.wait_until("nothing is left", |status| {
+        let [all, free] = ["pool_blocks", "pool_blocks_free"]
+            .map(|name| status.number(&format!("/sessions/{name}")));
+        status.number("/sessions/used") == 0 && all == free
+    });
+}
+
+#[test]
+fn a_message_that_never_ends_is_closed_however_busy_it_is() {
+    let server = Server::start(SLOW_MESSAGE);
+    let mut endless = Raw::connect(server.address);
+    let mut trickle = Raw::connect(server.address);
+    let began = Instant::now();
+    endless.send(frame(TEXT_GOES_ON, b""));
+    trickle.send([TEXT, 0xfe, 0xff, 0xff, 0, 0, 0, 0]);
+    wait::holds_for("both send", MESSAGE_TIMEOUT - Duration::from_millis(100), || {
+        // Empty fragments, pings between them; a frame that comes byte by byte.
+        endless.send([frame(GOES_ON, b""), frame(PING, b"")].concat().repeat(10));
+        trickle.send(b" ");
+        true
+    });
+    expect_message_timeout(&mut endless, began);
+    expect_message_timeout(&mut trickle, began);
+}
+
+#[test]
+fn messages_that_follow_each_other_have_each_their_own_time() {
+    let server = Server::start(SLOW_MESSAGE);
+    let mut client = Raw::connect(server.address);
+    let message = frame(TEXT, br#"{"method":"ping","id":1}"#);
+    let (front, back) = message.split_at(9);
+    client.send(front);
+    // There is always one half received, but never the same for long.
+    wait::holds_for("it lives", MESSAGE_TIMEOUT * 2, || {
+        client.send([back, front].concat());
+        client.frame().is_some_and(|frame| frame.opcode == 1)
+    });
+    assert_eq!(count(&server, "message_timeouts"), 0);
+}
+
+#[test]
+fn the_time_of_a_message_goes_on_over_a_reload_and_a_kill() {
+    let server = Server::start(SLOW_MESSAGE);
+    let begin = || {
+        let mut clients = [Raw::connect(server.address), Raw::connect(server.address)];
+        let began = Instant::now();
+        clients[0].send(&frame(TEXT, b"{}")[..1]);
+        clients[1].send(frame(TEXT_GOES_ON, b"{"));
+        // Whoever is being served at a kill is closed for that.
+        wait::holds_for("nothing happens", Duration::from_millis(400), || true);
+        (clients, began)
+    };
+    let (mut clients, began) = begin();
+    assert_eq!(server.verb(&["reload"]).code, Some(0));
+    clients.iter_mut().for_each(|client| expect_message_timeout(client, began));
+
+    let (mut clients, began) = begin();
+    process::signal("KILL", server.status().worker_pid(0));
+    clients.iter_mut().for_each(|client| expect_message_timeout(client, began));
+    assert_eq!(count(&server, "message_timeouts"), 4);
+}
+
+#[test]
+fn who_answers_no_ping_is_dead() {
+    let server = Server::start("[server]\nworkers = 1\n[websocket]\nping_interval = \"400ms\"\n");
+    let mut dead = Raw::connect(server.address);
+    let began = Instant::now();
+    loop {
+        let frame = dead.frame().expect("a ping");
+        if frame.opcode == 9 {
+            break;
+        }
+    }
+    let pinged = began.elapsed();
+    assert!(pinged >= Duration::from_millis(350), "{pinged:?}");
+    assert_eq!(dead.close_code(), 1001);
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(750) && took < LATE, "{took:?}");
+    assert_eq!(count(&server, "dead_closed"), 1);
+    // Who answers, even by a message only, lives.
+    let mut other = server.client().login("ann");
+    wait::holds_for("the other lives", Duration::from_millis(1_200), || other.is_open());
+    assert_eq!(count(&server, "dead_closed"), 1);
+}
+
+#[test]
+fn output_that_nobody_takes_ends_by_tcp_user_timeout() {
+    let server = Server::start(
+        "[server]\nworkers = 1\ntcp_user_timeout = \"500ms\"\n\
+         [websocket]\nping_interval = \"0s\"\nsend_buffer = \"256MiB\"\n",
+    );
+    let silent = server.client().login("silent");
+    let mut talker = server.client().login("talker");
+    let body = json!("x".repeat(60_000));
+    wait::until("the kernel gives up", || {
+        // Its kernel's buffers are full at some time; until then all is acknowledged.
+        let _ = talker.call("send", json!({"to": {"user": "silent"}, "body": body}));
+        count(&server, "dead_closed") == 1
+    });
+    assert!(!talker.sees_online("silent"));
+    assert_eq!(count(&server, "slow_closed"), 0, "it was not the send buffer");
+    drop(silent);
+}
