@@ -138,7 +138,8 @@ fn who_answers_no_ping_is_dead() {
 fn output_that_nobody_takes_ends_by_tcp_user_timeout() {
     let server = Server::start(
         "[server]\nworkers = 1\ntcp_user_timeout = \"500ms\"\n\
-         [websocket]\nping_interval = \"0s\"\nsend_buffer = \"256MiB\"\n",
+         [websocket]\nping_interval = \"0s\"\nsend_buffer = \"256MiB\"\n\
+         send_buffer_total = \"512MiB\"\n",
     );
     let silent = server.client().login("silent");
     let mut talker = server.client().login("talker");

@@ -55,6 +55,9 @@ pub struct Config {
     pub ping_interval_ms: u64,
     /// The most unsent output of one connection, in bytes.
     pub send_buffer_bytes: usize,
+    /// The most unsent output of all connections of one worker, in bytes; at least
+    /// [`TOTAL_OUTPUTS`] times `send_buffer_bytes`.
+    pub send_buffer_total_bytes: usize,
     /// Values of `Origin` that may upgrade, beside none; empty: the server's own host and loopback.
     pub allowed_origins: Vec<String>,
     /// Connections that are not upgraded, at most.
@@ -100,6 +103,8 @@ pub const TASK_WORKERS_MAX: u16 = 256;
 pub const SESSIONS_MAX: u64 = 16 << 20;
 /// How many of the largest messages the receive pool must hold at once.
 pub const POOL_MESSAGES: u64 = 4;
+/// How many of the largest outboxes `websocket.send_buffer_total` must hold.
+pub const TOTAL_OUTPUTS: u64 = 2;
 
 const HOUR_MS: u64 = 3_600_000;
 const KIB: u64 = 1 << 10;
@@ -214,6 +219,12 @@ pub const SERVER_KEYS: &[KeySpec] = &[
         "Unsent output of one connection before it is closed as too slow.",
     ),
     reload(
+        "websocket.send_buffer_total",
+        KeyKind::Size { min: 8 * KIB, max: 64 * GIB },
+        "\"64MiB\"",
+        "Unsent output of all connections of a worker before the fattest are closed; 2 x send_buffer.",
+    ),
+    reload(
         "websocket.allowed_origins",
         KeyKind::List,
         "[]",
@@ -248,6 +259,7 @@ impl Config {
     /// The values do not go together; one line with the place.
     pub fn from_settings(settings: Settings) -> Result<Self, ConfigError> {
         check_pool(&settings)?;
+        check_output(&settings)?;
         let run_dir = match absolute(&settings, "server.run_dir")? {
             Some(path) => path,
             None => crate::run_dir::RunDir::locate(None).path().to_owned(),
@@ -273,6 +285,7 @@ impl Config {
             message_timeout_ms: settings.duration_ms("websocket.message_timeout"),
             ping_interval_ms: settings.duration_ms("websocket.ping_interval"),
             send_buffer_bytes: bounded(settings.size("websocket.send_buffer")),
+            send_buffer_total_bytes: bounded(settings.size("websocket.send_buffer_total")),
             allowed_origins: settings.list("websocket.allowed_origins").to_vec(),
             http_max_connections: bounded(settings.count("http.max_connections")),
             http_max_body_bytes: bounded(settings.size("http.max_body")),
@@ -317,11 +330,27 @@ fn check_pool(settings: &Settings) -> Result<(), ConfigError> {
     if pool >= message.saturating_mul(POOL_MESSAGES) {
         return Ok(());
     }
-    let origin = match settings.origin("table.receive_pool") {
-        crate::settings::Origin::Default => settings.origin("websocket.max_message"),
+    let origin = set_origin(settings, "table.receive_pool", "websocket.max_message");
+    Err(ConfigError::PoolTooSmall { origin, pool, message })
+}
+
+fn check_output(settings: &Settings) -> Result<(), ConfigError> {
+    let total = settings.size("websocket.send_buffer_total");
+    let one = settings.size("websocket.send_buffer");
+    if total >= one.saturating_mul(TOTAL_OUTPUTS) {
+        return Ok(());
+    }
+    let origin = set_origin(settings, "websocket.send_buffer_total", "websocket.send_buffer");
+    Err(ConfigError::OutputTooSmall { origin, total, one })
+}
+
+/// Where the first key was set, else the second.
+fn set_origin(settings: &Settings, first: &str, second: &str) -> String {
+    let origin = match settings.origin(first) {
+        crate::settings::Origin::Default => settings.origin(second),
         set => set,
     };
-    Err(ConfigError::PoolTooSmall { origin: origin.to_string(), pool, message })
+    origin.to_string()
 }
 
 /// The number of cores for 0.
@@ -440,6 +469,8 @@ mod tests {
         assert!(config(&[("websocket.max_message", "4MiB")]).is_ok());
         let line = config(&[("websocket.max_message", "5MiB")]).unwrap_err();
         assert!(line.starts_with("--set: table.receive_pool is 16777216 bytes"), "{line}");
+        let line = config(&[("websocket.send_buffer", "33MiB")]).unwrap_err();
+        assert!(line.starts_with("--set: websocket.send_buffer_total is 67108864"), "{line}");
         let both = [("websocket.max_message", "5MiB"), ("table.receive_pool", "20MiB")];
         assert!(config(&both).is_ok());
     }

@@ -8,8 +8,9 @@
 //! 3. Small pushes share one contiguous buffer; a part of its own is at least [`SHARED_MIN`] bytes, so an
 //!    outbox has at most `2 * limit / SHARED_MIN + 2` parts.
 //! 4. An empty outbox holds no heap memory after [`Outbox::release`].
+//! 5. The [`Load`] that several outboxes share is the sum of their `queued_bytes`, at any time.
 
-use std::{collections::VecDeque, fmt, io::IoSlice, mem, rc::Rc};
+use std::{cell::Cell, collections::VecDeque, fmt, io::IoSlice, mem, rc::Rc};
 
 /// Shared bytes under this length are copied into the contiguous buffer: a copy is cheaper than a slice.
 pub const SHARED_MIN: usize = 4096;
@@ -59,6 +60,22 @@ impl OutboxLimits {
     }
 }
 
+/// The unsent bytes of several outboxes together: those that count in it.
+#[derive(Clone, Debug, Default)]
+pub struct Load(Rc<Cell<usize>>);
+
+impl Load {
+    /// Bytes that wait in all of them.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.0.get()
+    }
+
+    fn change(&self, from: usize, to: usize) {
+        self.0.set(self.0.get() - from + to);
+    }
+}
+
 /// The unsent bytes of one connection.
 pub struct Outbox {
     limits: OutboxLimits,
@@ -69,6 +86,8 @@ pub struct Outbox {
     /// Bytes of the front part (of `tail`, if there is no part) that are written already.
     written: usize,
     queued_bytes: usize,
+    /// Where they count, too.
+    load: Option<Load>,
     /// `Full` was told and `Empty` was not yet.
     told_full: bool,
 }
@@ -94,8 +113,17 @@ impl Outbox {
             tail: Vec::new(),
             written: 0,
             queued_bytes: 0,
+            load: None,
             told_full: false,
         }
+    }
+
+    /// The same outbox, counted in a load, too.
+    #[must_use]
+    pub fn counted_in(mut self, load: &Load) -> Self {
+        load.change(0, self.queued_bytes);
+        self.load = Some(load.clone());
+        self
     }
 
     /// Other limits from now on. What is queued stays queued, even over a smaller limit.
@@ -110,7 +138,7 @@ impl Outbox {
         }
         self.compact_tail();
         self.tail.extend_from_slice(bytes);
-        self.queued_bytes += bytes.len();
+        self.note_queued(self.queued_bytes + bytes.len());
         self.check_invariants();
         Verdict::Queued
     }
@@ -127,7 +155,7 @@ impl Outbox {
             // `written` goes on counting in the same buffer: it is the front part exactly if it was before.
             self.parts.push_back(Part::Own(mem::take(&mut self.tail)));
         }
-        self.queued_bytes += bytes.len();
+        self.note_queued(self.queued_bytes + bytes.len());
         self.parts.push_back(Part::Shared(bytes));
         self.check_invariants();
         Verdict::Queued
@@ -148,7 +176,7 @@ impl Outbox {
             self.tail.truncate(before);
             return Verdict::Overflow;
         }
-        self.queued_bytes += added;
+        self.note_queued(self.queued_bytes + added);
         self.check_invariants();
         Verdict::Queued
     }
@@ -179,7 +207,7 @@ impl Outbox {
     /// If that is more than was queued: the caller's count is wrong, and the stream would be.
     pub fn advance(&mut self, count: usize) {
         assert!(count <= self.queued_bytes, "wrote {count} of {} bytes", self.queued_bytes);
-        self.queued_bytes -= count;
+        self.note_queued(self.queued_bytes - count);
         self.written += count;
         while let Some(part) = self.parts.front() {
             let length = part.bytes().len();
@@ -227,8 +255,20 @@ impl Outbox {
         }
         out.extend_from_slice(&self.tail[written..]);
         self.tail.clear();
-        self.queued_bytes = 0;
+        self.note_queued(0);
         self.check_invariants();
+    }
+
+    /// Throws away all unwritten bytes, and the memory they took.
+    pub fn discard(&mut self) {
+        self.advance(self.queued_bytes);
+        self.release();
+    }
+
+    /// At or over the high watermark.
+    #[must_use]
+    pub const fn is_high(&self) -> bool {
+        self.queued_bytes >= self.limits.high_watermark_bytes
     }
 
     /// The watermark passed since the last call, if any. A peak between two calls is not told.
@@ -276,6 +316,13 @@ impl Outbox {
         Some(mem::take(&mut self.tail))
     }
 
+    fn note_queued(&mut self, bytes: usize) {
+        if let Some(load) = &self.load {
+            load.change(self.queued_bytes, bytes);
+        }
+        self.queued_bytes = bytes;
+    }
+
     /// Moves `tail` together when its written front is the larger half: so it moves no more bytes than were written.
     fn compact_tail(&mut self) {
         if self.parts.is_empty() && self.written >= DEAD_MAX && self.written * 2 >= self.tail.len()
@@ -291,6 +338,12 @@ impl Outbox {
             assert!(self.queued_bytes > 0 || (self.written == 0 && self.parts.is_empty()));
             assert!(self.parts.iter().all(|part| !part.bytes().is_empty()));
         }
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.note_queued(0);
     }
 }
 
@@ -430,6 +483,25 @@ mod tests {
             Some((0, 512))
         );
         assert_eq!(outbox.reclaim(), None);
+    }
+
+    #[test]
+    fn a_load_is_the_sum_of_its_outboxes() {
+        let load = Load::default();
+        let mut some: Vec<Outbox> =
+            (0..3).map(|_| Outbox::new(2 * SHARED_MIN).counted_in(&load)).collect();
+        let _ = some[0].push(b"abc");
+        let _ = some[1].push_with(|out| out.extend_from_slice(b"de"));
+        let _ = some[2].push_shared(big(b'x'));
+        let _ = some[2].push(&[0; SHARED_MIN + 1]);
+        assert_eq!(load.bytes(), 5 + SHARED_MIN);
+        some[0].advance(1);
+        some[1].drain_into(&mut Vec::new());
+        assert_eq!(load.bytes(), 2 + SHARED_MIN);
+        some[2].discard();
+        assert_eq!((load.bytes(), some[2].tail.capacity()), (2, 0));
+        some.clear();
+        assert_eq!(load.bytes(), 0, "one that is gone counts no more");
     }
 
     #[test]

@@ -48,7 +48,7 @@ cells! {
     BytesOut = 16;
     /// Process: connections closed because they read too slowly.
     SlowClosed = 17;
-    /// Process: droppable messages dropped at a full outbox.
+    /// Process: droppable messages dropped at three quarters of an outbox, or of all.
     Dropped = 18;
     /// Process: bytes waiting for other workers' mailboxes.
     SpilledBytes = 19;
@@ -90,6 +90,10 @@ cells! {
     MessageTimeouts = 50;
     /// Process: connections closed as dead: no answer to a ping, or the kernel gave up.
     DeadClosed = 51;
+    /// Process: bytes of all outboxes.
+    UnsentBytes = 52;
+    /// Process: how often `websocket.send_buffer_total` was reached.
+    OutputFull = 53;
     /// Task process: the task in hand, 0 if none.
     TaskInHand = 40;
     /// Task process: the slot that asked for it.

@@ -1,6 +1,6 @@
 //! Why settings that are each within their bounds do not make a config.
 
-use super::{LISTEN_MAX, POOL_MESSAGES};
+use super::{LISTEN_MAX, POOL_MESSAGES, TOTAL_OUTPUTS};
 use std::net::SocketAddr;
 
 /// The settings are each within their bounds, but do not go together or mean nothing.
@@ -50,6 +50,19 @@ pub enum ConfigError {
         pool: u64,
         /// The largest message.
         message: u64,
+    },
+    /// A single connection could take what all have together.
+    #[error(
+        "{origin}: websocket.send_buffer_total is {total} bytes, but must be at least {TOTAL_OUTPUTS} \
+         times websocket.send_buffer, which is {one} bytes"
+    )]
+    OutputTooSmall {
+        /// Where the one of the two that was set stands.
+        origin: String,
+        /// What all connections of a worker may have unsent.
+        total: u64,
+        /// What one may.
+        one: u64,
     },
     /// A relative path cannot be made absolute.
     #[error("{origin}: {key} is relative, and the working directory cannot be read: {problem}")]

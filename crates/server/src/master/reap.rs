@@ -53,7 +53,13 @@ impl<A: App> Master<A> {
         // What an append had claimed for a row that is lost is free when the row is.
         self.recover_pool_at = Some(self.now + LOST_ROWS_ARE_GONE_MS);
         let row = self.shared.scoreboard.worker(usize::from(slot));
-        for gauge in [Cell::Connections, Cell::HttpOpen, Cell::Sessions, Cell::SpilledBytes] {
+        for gauge in [
+            Cell::Connections,
+            Cell::HttpOpen,
+            Cell::Sessions,
+            Cell::SpilledBytes,
+            Cell::UnsentBytes,
+        ] {
             row.set(gauge, 0);
         }
         row.turn_ends();

@@ -200,6 +200,8 @@ fn worker(slot: usize, row: &ProcessRow, mailbox_bytes: Option<u64>) -> Json {
             "bytes_in": row.value(Cell::BytesIn),
             "bytes_out": row.value(Cell::BytesOut),
             "slow_closed": row.value(Cell::SlowClosed),
+            "unsent_bytes": row.value(Cell::UnsentBytes),
+            "output_full": row.value(Cell::OutputFull),
             "dropped": row.value(Cell::Dropped),
             "mailbox_depth": mailbox_bytes.unwrap_or(0),
             "spilled_bytes": row.value(Cell::SpilledBytes),

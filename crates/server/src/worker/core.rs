@@ -17,7 +17,7 @@ use crate::ipc::pipe::Pipe;
 use crate::ipc::post::Post;
 use crate::ledger::Holder;
 use crate::logging::Limiter;
-use crate::outbox::Verdict;
+use crate::outbox::{Load, Verdict};
 use crate::scoreboard::{Cell, ProcessRow};
 use crate::sessions::{Phase, Service};
 use crate::shared::Shared;
@@ -30,7 +30,6 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::RawFd;
 use std::rc::Rc;
-use tracing::warn;
 
 /// Tokens below this are the worker's own sources; connections come behind.
 pub(super) const FIRST_CONNECTION: usize = 16;
@@ -79,6 +78,10 @@ pub(crate) struct Core {
     pub(super) read_buffer: Vec<u8>,
     pub(super) message_buffer: Vec<u8>,
     warm: Vec<Vec<u8>>,
+    /// Unsent output of all connections.
+    pub(super) load: Load,
+    /// Room for output is being made.
+    pub(super) shedding: bool,
     pub(super) limits: Limits,
     pub(super) http_open: u64,
     pub(super) sessions_open: u64,
@@ -124,6 +127,8 @@ impl Core {
             read_buffer: vec![0; READ_BUFFER_BYTES],
             message_buffer: Vec::new(),
             warm: Vec::new(),
+            load: Load::default(),
+            shedding: false,
             limits,
             http_open: 0,
             sessions_open: 0,
@@ -196,7 +201,9 @@ impl Core {
     /// A connection with an outbox of the configured size.
     pub(super) fn connection(&self, descriptor: RawFd, peer: std::net::SocketAddr) -> Connection {
         let outbox_bytes = self.config.send_buffer_bytes + CONTROL_ROOM_BYTES;
-        Connection::new(descriptor, peer, outbox_bytes, self.now)
+        let mut connection = Connection::new(descriptor, peer, outbox_bytes, self.now);
+        connection.outbox = connection.outbox.counted_in(&self.load);
+        connection
     }
 
     /// Notes that the row of a session is served by the connection at `key`.
@@ -264,8 +271,13 @@ impl Core {
         };
         let limit = self.config.send_buffer_bytes;
         self.touch(key);
+        self.make_output_room(payload.len());
         let warm = self.warm.pop();
         let Some(connection) = self.connections.get_mut(key) else { return false };
+        if connection.open().is_none_or(|open| open.closing.is_some()) {
+            // It was itself among those that were closed to make room.
+            return false;
+        }
         if let Some(warm) = warm
             && let Some(unused) = connection.outbox.lend(warm)
         {
@@ -345,8 +357,7 @@ impl Core {
         self.touch(key);
         let until = self.now;
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let outbox_bytes = connection.outbox.queued_bytes();
-        connection.outbox.advance(outbox_bytes);
+        connection.outbox.discard();
         match &mut connection.stage {
             Stage::Http(http) => {
                 http.ending = true;
@@ -372,7 +383,7 @@ impl Core {
             return;
         }
         self.row.add(Cell::SlowClosed, 1);
-        warn!(peer = %connection.peer, queued = connection.outbox.queued_bytes(),
+        crate::limited!(warn, peer = %connection.peer, queued = connection.outbox.queued_bytes(),
             "a client reads too slowly: closed with 1013");
         let reason = "the client reads too slowly".into();
         self.close_by_engine(key, Closed { code: 1013, reason, by: ClosedBy::Server });

@@ -37,6 +37,11 @@ impl Core {
         if self.connections[key].open().is_none_or(|open| open.closing.is_some()) {
             return Err(PushError::NotOpen);
         }
+        let droppable = urgency == Urgency::Droppable;
+        if droppable && (self.connections[key].outbox.is_high() || self.output_is_high()) {
+            self.row.add(Cell::Dropped, 1);
+            return Err(PushError::OutboxFull);
+        }
         if self.queue_message(key, opcode, payload) {
             return Ok(());
         }

@@ -145,6 +145,8 @@ impl<A: App> Worker<'_, A> {
             core.row.set(Cell::Sessions, core.sessions_open);
             let spilled = u64::try_from(core.post.spilled_bytes()).unwrap_or(0);
             core.row.set(Cell::SpilledBytes, spilled);
+            let unsent = u64::try_from(core.load.bytes()).unwrap_or(0);
+            core.row.set(Cell::UnsentBytes, unsent);
         }
     }
 }

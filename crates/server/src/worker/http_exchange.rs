@@ -162,6 +162,7 @@ impl<A: App> Worker<'_, A> {
         let gone = self.core.connections[key].http_mut().is_some_and(|http| http.gone);
         let keep = request.keep_alive && self.core.life.accepting() && !gone;
         let head_only = request.method == "HEAD";
+        self.core.make_output_room(response.body.len());
         let connection = &mut self.core.connections[key];
         let queued = connection.outbox.push_with(|tail| {
             encode_response(

@@ -14,6 +14,7 @@ mod handover;
 mod http_exchange;
 mod receive;
 mod settle;
+mod shed;
 mod sources;
 mod state;
 mod sweep;

@@ -15,6 +15,8 @@ tests![
     a_push_to_many,
     a_droppable_push_is_dropped_and_counted,
     a_kept_push_closes_who_does_not_read,
+    a_worker_full_of_output_closes_the_fattest,
+    a_worker_nearly_full_of_output_drops_what_may_be_dropped,
     a_disconnect_reaches_any_worker,
     a_stale_id_is_nobody,
 ];
@@ -143,6 +145,63 @@ fn a_kept_push_closes_who_does_not_read() {
     let slot = usize::from(slow.slot);
     server.wait_status("the count", |status| status["workers"][slot]["slow_closed"] == 1);
     assert_eq!(sender.ask("echo tea"), "tea");
+}
+
+/// Two outboxes of 1 MiB fill a worker.
+const FULL_BY_TWO: [(&str, &str); 2] =
+    [("websocket.send_buffer", "1MiB"), ("websocket.send_buffer_total", "2MiB")];
+const TOTAL_BYTES: u64 = 2 << 20;
+
+fn a_worker_full_of_output_closes_the_fattest() {
+    let server = Server::start(&FULL_BY_TWO);
+    let mut sender = server.client();
+    let mut slow: Vec<Client> = (0..6).map(|_| slow_client(&server)).collect();
+    let worker = |name: &str| server.status()["workers"][0][name].as_u64().expect("a number");
+    // The last one gets half of what the others get, so it is never among the fattest.
+    wait_until("the worker is full", || {
+        for (place, client) in slow.iter().enumerate() {
+            let times = if place == 5 { 1 } else { 2 };
+            sender.ask(&format!("flood {} {times} 16384", client.id));
+        }
+        let unsent = worker("unsent_bytes");
+        assert!(unsent <= TOTAL_BYTES, "{unsent} bytes of output");
+        worker("output_full") > 0
+    });
+    let closed = worker("slow_closed");
+    assert!((1..=2).contains(&closed), "an eighth of the whole is freed, not more: {closed}");
+    let last = slow.pop().expect("six");
+    assert_eq!(sender.ask(&format!("established {}", last.id)), "true");
+    assert_eq!(server.calls("close").len() as u64, closed);
+    assert!(server.calls("close").iter().all(|line| line.word(1) == "1013"));
+    drop(slow);
+    drop(last);
+    server
+        .wait_status("nothing is left unsent", |status| status["workers"][0]["unsent_bytes"] == 0);
+    assert_eq!(sender.ask("echo tea"), "tea");
+}
+
+fn a_worker_nearly_full_of_output_drops_what_may_be_dropped() {
+    let server = Server::start(&FULL_BY_TWO);
+    let mut sender = server.client();
+    let mut slow: Vec<Client> = (0..4).map(|_| slow_client(&server)).collect();
+    let worker = |name: &str| server.status()["workers"][0][name].as_u64().expect("a number");
+    // Of an outbox that is less than three quarters full, in a worker that is.
+    wait_until("three quarters of the whole", || {
+        for client in &slow {
+            sender.ask(&format!("drop {} 1 16384", client.id));
+        }
+        worker("dropped") > 0
+    });
+    let unsent = worker("unsent_bytes");
+    assert!(unsent > TOTAL_BYTES / 2 && unsent < TOTAL_BYTES, "{unsent} bytes of output");
+    assert_eq!((worker("slow_closed"), worker("output_full")), (0, 0));
+    let mut one = slow.pop().expect("four");
+    drop(slow);
+    server.wait_status("there is room", |status| {
+        status["workers"][0]["unsent_bytes"].as_u64() < Some(TOTAL_BYTES / 2)
+    });
+    one.say("echo still open");
+    while one.hear() != Heard::Text("still open".into()) {}
 }
 
 fn a_disconnect_reaches_any_worker() {
