@@ -98,7 +98,8 @@ pub(crate) fn key_words(limit: usize) -> usize {
     1 + limit.div_ceil(8).max(1)
 }
 
-fn equal(bytes: &[u8], words: &[AtomicU64]) -> bool {
+/// Whether `words` begin with `bytes`, as `store_bytes` leaves them.
+pub(crate) fn equal(bytes: &[u8], words: &[AtomicU64]) -> bool {
     let (whole, rest) = bytes.as_chunks::<8>();
     let mut last = [0; 8];
     last[..rest.len()].copy_from_slice(rest);

@@ -70,5 +70,5 @@ pub use schema::{
 };
 pub use stats::Stats;
 pub use sync::heap_words;
-pub use table::{Entry, Table, TableError};
+pub use table::{Added, Compared, Entry, Table, TableError};
 pub use value::{Draft, Row, Value, ValueRef, WriteError};

@@ -11,6 +11,7 @@
 //! done to a row or a block whose holder is alive.
 
 mod protocol;
+mod take;
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -21,6 +22,8 @@ use crate::schema::{ColumnId, CounterId, Schema};
 use crate::sync::AtomicU64;
 use crate::value::{Draft, Row, Value, ValueRef, WriteError, check, load, load_tail};
 use crate::word::{Head, RowState, halves, high_half, low_half};
+
+pub(crate) use take::Taking;
 
 /// Names one life of one row.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -3,9 +3,12 @@
 //! Knows no process and no clock. Exactly `capacity` rows fit, whatever their keys.
 //!
 //! Invariants: 1. A key has at most one live row. 2. An insertion is done when its row is linked into
-//! the list of its bucket, a deletion when the head of its row says `Dead`; each is one swap of one
-//! word. 3. What is half done belongs to nobody's lock: a linked row is made live, and a dead row
+//! the list of its bucket, a deletion when the head of its row says `Dead`, which sealing its value
+//! decided before (`rows/take.rs`); each is one swap of one word. 3. What is half done belongs to nobody's lock: a linked row is made live, and a dead row
 //! taken out, by whoever meets it; [`Table::recover`] finds the rest.
+
+mod insert;
+mod operations;
 
 use crate::key::{Key, OwnedKey};
 use crate::layout::{LayoutError, check_header, stamp_header};
@@ -13,16 +16,19 @@ use crate::list::{Lists, Sought};
 use crate::recover::Recovered;
 #[cfg(not(dunlin_loom))]
 use crate::region::{Region, RegionError};
-use crate::rows::{RowId, Rows};
+use crate::rows::{RowId, Rows, Taking};
 use crate::schema::{ColumnId, Schema};
 use crate::stats::Stats;
 use crate::sync::AtomicU64;
 use crate::value::{Draft, Row, Value, ValueRef, WriteError, check};
 use crate::word::{RowState, word_of};
 
+use insert::Placed;
+pub use operations::{Added, Compared};
+
 /// First word of a table's own header: "dunlinkt".
 const MAGIC: u64 = u64::from_be_bytes(*b"dunlinkt");
-const LAYOUT_VERSION: u64 = 1;
+const LAYOUT_VERSION: u64 = 2;
 const HEADER_WORDS: usize = 8;
 /// Where the header keeps the seed of the hash.
 const SEED_WORD: usize = 5;
@@ -165,32 +171,14 @@ impl Table {
         key: impl Into<Key<'k>>,
         mut change: impl FnMut(&mut Draft<'_>) -> Result<(), WriteError>,
     ) -> Result<RowId, TableError> {
-        let key = self.checked(key.into())?;
-        let hash = key.hash(self.seed);
-        let mut made = Unlinked { rows: &self.rows, id: None };
-        loop {
-            match self.seek(hash, key) {
-                Sought::Found(id) => {
-                    match self.rows.update(id, |draft| change(draft).map(|()| true)) {
-                        Err(WriteError::Stale) => {} // deleted meanwhile: search again
-                        Ok(_) => return Ok(id),
-                        Err(error) => return Err(error.into()),
-                    }
-                }
-                Sought::Absent(from, end) => {
-                    let id = match made.id {
-                        Some(id) => id,
-                        None => self.make(&mut made, hash, key, &mut change)?,
-                    };
-                    if self.lists.link(id, from, end) {
-                        made.id = None;
-                        // Whoever finds it linked does the same.
-                        self.rows.leave(id, RowState::Claiming, RowState::Live);
-                        return Ok(id);
-                    }
-                }
+        self.place(key.into(), &mut change, |id, change| {
+            match self.rows.update(id, |draft| change(draft).map(|()| true)) {
+                Err(WriteError::Stale) => Ok(None), // deleted meanwhile: search again
+                Ok(_) => Ok(Some(id)),
+                Err(error) => Err(error.into()),
             }
-        }
+        })
+        .map(Placed::any)
     }
 
     /// The row of a key, copied out.
@@ -244,57 +232,7 @@ impl Table {
 
     /// Deletes the row of a handle. False if it is gone already.
     pub fn remove(&self, id: RowId) -> bool {
-        let deleted = self.rows.leave(id, RowState::Live, RowState::Dead).is_some();
-        if deleted {
-            self.lists.bury(&self.rows, id);
-        }
-        deleted
-    }
-
-    /// Adds to an int column, making the row if it is not there, and returns the sum.
-    ///
-    /// # Errors
-    /// As [`Table::set`], and `OutOfRange` when the sum does not fit.
-    pub fn incr<'k>(
-        &self,
-        key: impl Into<Key<'k>>,
-        column: ColumnId,
-        by: i64,
-    ) -> Result<i64, TableError> {
-        let mut sum = 0;
-        self.upsert(key, |draft| draft.add_int(column, by).map(|added| sum = added))?;
-        Ok(sum)
-    }
-
-    /// Takes from an int column; see [`Table::incr`].
-    ///
-    /// # Errors
-    /// As [`Table::incr`].
-    pub fn decr<'k>(
-        &self,
-        key: impl Into<Key<'k>>,
-        column: ColumnId,
-        by: i64,
-    ) -> Result<i64, TableError> {
-        let negated = by.checked_neg().ok_or_else(|| WriteError::OutOfRange {
-            column: Box::from(self.schema().column_name(column)),
-        })?;
-        self.incr(key, column, negated)
-    }
-
-    /// Adds to a float column, making the row if it is not there, and returns the sum.
-    ///
-    /// # Errors
-    /// As [`Table::set`].
-    pub fn incr_float<'k>(
-        &self,
-        key: impl Into<Key<'k>>,
-        column: ColumnId,
-        by: f64,
-    ) -> Result<f64, TableError> {
-        let mut sum = 0.0;
-        self.upsert(key, |draft| draft.add_float(column, by).map(|added| sum = added))?;
-        Ok(sum)
+        self.remove_if(id, |_| true) == Taking::Done
     }
 
     /// The key of a handle's row.
@@ -365,10 +303,11 @@ impl Table {
                     let freed = self.rows.leave(id, RowState::Claiming, RowState::Free);
                     rows += u32::from(freed.is_some());
                 }
-                RowState::Dead if is_dead(head.holder()) => {
-                    rows += u32::from(self.lists.bury(&self.rows, id));
-                }
                 _ => {}
+            }
+            // Whoever lives and is about to do the same finds it done.
+            if let Some(dead) = self.rows.dead_at(index) {
+                rows += u32::from(self.lists.bury(&self.rows, dead));
             }
         }
         self.rows.restore_row_hints();
@@ -382,55 +321,6 @@ impl Table {
 
     fn seek(&self, hash: u64, key: Key<'_>) -> Sought {
         self.lists.seek(&self.rows, hash, |_, words| key.is_in(words))
-    }
-
-    /// Claims a row and fills it with key and value, invisible until it is linked.
-    fn make(
-        &self,
-        made: &mut Unlinked<'_>,
-        hash: u64,
-        key: Key<'_>,
-        change: &mut impl FnMut(&mut Draft<'_>) -> Result<(), WriteError>,
-    ) -> Result<RowId, TableError> {
-        let full = TableError::Full { capacity: self.capacity() };
-        let id = match self.rows.claim_hidden() {
-            Some(id) => id,
-            // A deleter that was stopped half way keeps nobody from its row.
-            None => self.bury_all().then(|| self.rows.claim_hidden()).flatten().ok_or(full)?,
-        };
-        made.id = Some(id);
-        self.rows.replace(id, RowState::Claiming, |draft| change(draft).map(|()| true))?;
-        self.lists.prepare(id, hash, key);
-        Ok(id)
-    }
-
-    /// Takes out every row that is dead; whether there was one.
-    fn bury_all(&self) -> bool {
-        let mut any = false;
-        for index in 0..self.capacity() {
-            let Some(head) = self.rows.entry(index).map(|entry| entry.head()) else { break };
-            if head.state() == RowState::Dead {
-                any = true;
-                self.lists.bury(&self.rows, RowId { index, generation: head.generation() });
-            }
-        }
-        any
-    }
-}
-
-/// A row that was claimed and not linked; dropped, it is given back.
-struct Unlinked<'a> {
-    rows: &'a Rows,
-    id: Option<RowId>,
-}
-
-impl Drop for Unlinked<'_> {
-    fn drop(&mut self) {
-        if let Some(id) = self.id
-            && self.rows.leave(id, RowState::Claiming, RowState::Free).is_some()
-        {
-            self.rows.hints().offer(id.index);
-        }
     }
 }
 

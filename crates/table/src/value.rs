@@ -232,6 +232,11 @@ impl<'a> Draft<'a> {
         load(self.schema.slot(column), self.words)
     }
 
+    /// The words of the row, changes made so far included.
+    pub(crate) fn words(&self) -> &[AtomicU64] {
+        self.words
+    }
+
     /// Sets one column.
     ///
     /// # Errors

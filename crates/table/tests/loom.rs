@@ -6,6 +6,9 @@
 #[path = "loom/kills.rs"]
 mod kills;
 
+#[path = "loom/operations.rs"]
+mod operations;
+
 use dunlin_table::sync::Ordering::{Acquire, Relaxed, Release};
 use dunlin_table::{
     Chain, ColumnId, HintIndex, Pool, RowId, Rows, Schema, Table, ValueRef, heap_words,

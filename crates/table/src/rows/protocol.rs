@@ -16,7 +16,7 @@ use crate::word::{Head, Life, Link, RowState, Stamp};
 #[derive(Clone, Copy)]
 pub(crate) struct Entry {
     pub(crate) head: &'static AtomicU64,
-    current: &'static AtomicU64,
+    pub(super) current: &'static AtomicU64,
 }
 
 impl Rows {
@@ -101,6 +101,10 @@ impl Rows {
             if entry.current.load(Relaxed) != current.0 {
                 continue; // the copy may be torn
             }
+            if state == RowState::Live && self.is_sealed(current) {
+                self.finish_taking(id);
+                return Err(WriteError::Stale);
+            }
             self.settle(current, entry);
             if !edit(&mut Draft::new(&self.schema, held.block.payload))? {
                 return Ok(false);
@@ -166,6 +170,10 @@ impl Rows {
             // this load sees that the row has left the block.
             fence(Acquire);
             if entry.current.load(Relaxed) == current.0 {
+                if self.is_sealed(current) {
+                    self.finish_taking(id);
+                    return None;
+                }
                 return Some(copied);
             }
         }

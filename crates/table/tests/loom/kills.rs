@@ -12,18 +12,18 @@ use loom::thread;
 use crate::{assert_nothing_leaked, explore, read_twin, rows, table, twin};
 
 /// The writer number of who is killed, and of who is not.
-const VICTIM: u16 = 1;
-const OTHER: u16 = 2;
+pub(crate) const VICTIM: u16 = 1;
+pub(crate) const OTHER: u16 = 2;
 
 #[derive(Clone)]
-struct Mortal {
+pub(crate) struct Mortal {
     accesses: u32,
     died: Arc<AtomicBool>,
 }
 
 impl Mortal {
     /// Does the work, or as much of it as the kill leaves. Whether it was finished.
-    fn run(&self, work: impl FnOnce()) -> bool {
+    pub(crate) fn run(&self, work: impl FnOnce()) -> bool {
         die_after(self.accesses);
         let end = catch_unwind(AssertUnwindSafe(work));
         spare();
@@ -38,7 +38,7 @@ impl Mortal {
     }
 }
 
-fn killed_at_every_access(
+pub(crate) fn killed_at_every_access(
     preemptions: usize,
     model: impl Fn(&Mortal) + Clone + Sync + Send + 'static,
 ) {
@@ -54,13 +54,13 @@ fn killed_at_every_access(
     }
 }
 
-fn with_writer(rows: &Rows, writer: u16) -> Rows {
+pub(crate) fn with_writer(rows: &Rows, writer: u16) -> Rows {
     let mut rows = rows.clone();
     rows.set_writer(writer);
     rows
 }
 
-fn table_with_writer(table: &Table, writer: u16) -> Table {
+pub(crate) fn table_with_writer(table: &Table, writer: u16) -> Table {
     let mut table = table.clone();
     table.set_writer(writer);
     table
@@ -197,7 +197,7 @@ fn a_deleter_beside_its_neighbour() {
 }
 
 /// After a recovery: nothing half done, nothing leaked, and every row can be had.
-fn assert_usable(table: &Table, columns: [dunlin_table::ColumnId; 2]) {
+pub(crate) fn assert_usable(table: &Table, columns: [dunlin_table::ColumnId; 2]) {
     table.recover(|writer| writer == VICTIM);
     assert_nothing_leaked(table.rows());
     table.del("a");

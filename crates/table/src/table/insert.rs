@@ -1,0 +1,109 @@
+//! How a key gets its row: found, or made whole and then linked.
+//!
+//! Invariant: 1. A row that was claimed and not linked is given back, whatever ends the call.
+
+use super::{Table, TableError};
+use crate::key::Key;
+use crate::list::Sought;
+use crate::rows::{RowId, Rows};
+use crate::value::{Draft, WriteError};
+use crate::word::RowState;
+
+/// Where [`Table::place`] got a row.
+pub(super) enum Placed<T> {
+    Made(RowId),
+    Found(T),
+}
+
+impl Placed<RowId> {
+    pub(super) fn any(self) -> RowId {
+        match self {
+            Self::Made(id) | Self::Found(id) => id,
+        }
+    }
+}
+
+impl Table {
+    /// Finds the row of a key and calls `found`, or makes one by `fill`. `found` says `None` when the row
+    /// it was given is gone, and the search begins again.
+    pub(super) fn place<T, F>(
+        &self,
+        key: Key<'_>,
+        fill: &mut F,
+        found: impl Fn(RowId, &mut F) -> Result<Option<T>, TableError>,
+    ) -> Result<Placed<T>, TableError>
+    where
+        F: FnMut(&mut Draft<'_>) -> Result<(), WriteError>,
+    {
+        let key = self.checked(key)?;
+        let hash = key.hash(self.seed);
+        let mut made = Unlinked { rows: &self.rows, id: None };
+        loop {
+            match self.seek(hash, key) {
+                Sought::Found(id) => {
+                    if let Some(result) = found(id, fill)? {
+                        return Ok(Placed::Found(result));
+                    }
+                }
+                Sought::Absent(from, end) => {
+                    let id = match made.id {
+                        Some(id) => id,
+                        None => self.make(&mut made, hash, key, fill)?,
+                    };
+                    if self.lists.link(id, from, end) {
+                        made.id = None;
+                        // Whoever finds it linked does the same.
+                        self.rows.leave(id, RowState::Claiming, RowState::Live);
+                        return Ok(Placed::Made(id));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Claims a row and fills it with key and value, invisible until it is linked.
+    fn make(
+        &self,
+        made: &mut Unlinked<'_>,
+        hash: u64,
+        key: Key<'_>,
+        change: &mut impl FnMut(&mut Draft<'_>) -> Result<(), WriteError>,
+    ) -> Result<RowId, TableError> {
+        let full = TableError::Full { capacity: self.capacity() };
+        let id = match self.rows.claim_hidden() {
+            Some(id) => id,
+            // A deleter that was stopped half way keeps nobody from its row.
+            None => self.bury_all().then(|| self.rows.claim_hidden()).flatten().ok_or(full)?,
+        };
+        made.id = Some(id);
+        self.rows.replace(id, RowState::Claiming, |draft| change(draft).map(|()| true))?;
+        self.lists.prepare(id, hash, key);
+        Ok(id)
+    }
+
+    /// Takes out every row that is dead; whether there was one.
+    fn bury_all(&self) -> bool {
+        let mut any = false;
+        for id in (0..self.capacity()).filter_map(|index| self.rows.dead_at(index)) {
+            any = true;
+            self.lists.bury(&self.rows, id);
+        }
+        any
+    }
+}
+
+/// A row that was claimed and not linked; dropped, it is given back.
+struct Unlinked<'a> {
+    rows: &'a Rows,
+    id: Option<RowId>,
+}
+
+impl Drop for Unlinked<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id
+            && self.rows.leave(id, RowState::Claiming, RowState::Free).is_some()
+        {
+            self.rows.hints().offer(id.index);
+        }
+    }
+}
