@@ -36,6 +36,7 @@
 //! `docs/table.md` in the repository has the bytes, and what a kill between any two steps leaves.
 
 mod blocks;
+mod counter;
 mod free_hints;
 mod hash;
 mod index;
@@ -55,6 +56,7 @@ mod value;
 mod word;
 
 pub use blocks::SPARE_BLOCKS;
+pub use counter::Counter;
 pub use hash::{hash_key, random_seed};
 pub use index::{HintIndex, IndexFull, WINDOW_CELLS};
 pub use key::{Key, OwnedKey};
