@@ -79,7 +79,7 @@ pub enum LayoutError {
     },
 }
 
-/// Where the areas of rows lie: header, entries, hints, counters, blocks.
+/// Where the areas of rows lie: header, entries, hints, counters, deadlines, blocks.
 #[derive(Clone, Debug)]
 pub(crate) struct RowsLayout {
     header: [u64; 6],
@@ -87,6 +87,8 @@ pub(crate) struct RowsLayout {
     hints: usize,
     counters: usize,
     counter_stride: usize,
+    deadlines: usize,
+    deadline_words: usize,
     blocks: usize,
     words: usize,
 }
@@ -112,7 +114,9 @@ impl RowsLayout {
         let counters = hints.checked_add(FreeHints::words_needed(capacity))?;
         let counter_stride = line(capacity as usize)?;
         let counter_words = counter_stride.checked_mul(schema.counter_count())?;
-        let blocks_at = counters.checked_add(counter_words)?;
+        let deadlines = counters.checked_add(counter_words)?;
+        let deadline_words = if schema.has_deadlines() { capacity as usize } else { 0 };
+        let blocks_at = deadlines.checked_add(line(deadline_words)?)?;
         let block_words = Blocks::words_needed(blocks, schema.row_words())?;
         let words = blocks_at.checked_add(block_words)?;
         let kind = u64::from(keyed);
@@ -124,7 +128,17 @@ impl RowsLayout {
             kind,
             u64::from(SPARE_BLOCKS),
         ];
-        Some(Self { header, entries, hints, counters, counter_stride, blocks: blocks_at, words })
+        Some(Self {
+            header,
+            entries,
+            hints,
+            counters,
+            counter_stride,
+            deadlines,
+            deadline_words,
+            blocks: blocks_at,
+            words,
+        })
     }
 
     pub(crate) fn words(&self) -> usize {
@@ -140,11 +154,16 @@ impl RowsLayout {
     }
 
     pub(crate) fn counters(&self) -> Range<usize> {
-        self.counters..self.blocks
+        self.counters..self.deadlines
     }
 
     pub(crate) fn counter_stride(&self) -> usize {
         self.counter_stride
+    }
+
+    /// A word a row; empty if the schema has no deadlines.
+    pub(crate) fn deadlines(&self) -> Range<usize> {
+        self.deadlines..self.deadlines + self.deadline_words
     }
 
     pub(crate) fn blocks(&self) -> Range<usize> {

@@ -65,7 +65,7 @@ pub use pool::{Chain, MAX_POOL_BLOCK_BYTES, MAX_POOL_BLOCKS, Pool, PoolError};
 pub use recover::Recovered;
 #[cfg(not(dunlin_loom))]
 pub use region::{Area, Plan, Region, RegionError};
-pub use rows::{RowId, Rows};
+pub use rows::{RowId, Rows, Sweep, Swept};
 pub use schema::{
     Column, ColumnId, ColumnKind, CounterId, DEFAULT_KEY_BYTES, MAX_COLUMN_BYTES, MAX_COLUMNS,
     MAX_KEY_BYTES, Schema, SchemaBuilder, SchemaError,
@@ -74,3 +74,4 @@ pub use stats::Stats;
 pub use sync::heap_words;
 pub use table::{Added, Compared, Entry, Table, TableError};
 pub use value::{Draft, Row, Value, ValueRef, WriteError};
+pub use word::MAX_DEADLINE;

@@ -38,7 +38,9 @@ impl Rows {
         for index in 0..self.capacity() {
             let Some(entry) = self.entry(index) else { break };
             let head = entry.head();
-            if head.state() == RowState::Claiming && is_dead(head.holder()) {
+            // Dead: being freed with its value read; nobody else frees it.
+            if matches!(head.state(), RowState::Claiming | RowState::Dead) && is_dead(head.holder())
+            {
                 let free = Head::new(head.generation(), 0, RowState::Free);
                 freed += u32::from(entry.swap_head(head, free));
             }

@@ -10,6 +10,7 @@
 //! most one row that was being claimed and one block, and [`Rows::recover`] finds both. 4. Nothing is
 //! done to a row or a block whose holder is alive.
 
+mod expiry;
 mod protocol;
 mod take;
 
@@ -23,6 +24,7 @@ use crate::sync::AtomicU64;
 use crate::value::{Draft, Row, Value, ValueRef, WriteError, check, load, load_tail};
 use crate::word::{Head, RowState, halves, high_half, low_half};
 
+pub use expiry::{Sweep, Swept};
 pub(crate) use take::Taking;
 
 /// Names one life of one row.
@@ -61,6 +63,8 @@ pub struct Rows {
     hints: FreeHints,
     counters: &'static [AtomicU64],
     counter_stride: usize,
+    /// A word a row, or none.
+    deadlines: &'static [AtomicU64],
     pub(crate) blocks: Blocks,
     spare: SpareHint,
 }
@@ -104,6 +108,7 @@ impl Rows {
             hints: FreeHints::new(capacity, &words[layout.hints()]),
             counters: &words[layout.counters()],
             counter_stride: layout.counter_stride(),
+            deadlines: &words[layout.deadlines()],
             blocks: Blocks::new(Blocks::count_for(capacity), schema.row_words(), blocks_area),
             spare: SpareHint::default(),
             schema,

@@ -4,7 +4,8 @@
 //!
 //! Invariants: 1. Names are unique and not empty, every limit is at least 1. 2. Row columns lie in the
 //! order they were named, without overlap: one word for a number; one word of length and then the
-//! bytes for strings. 3. Two schemas with the same columns, limits and key limit have the same hash.
+//! bytes for strings. 3. Two schemas with the same columns, limits, key limit and deadlines have the
+//! same hash.
 
 use std::fmt;
 use std::sync::Arc;
@@ -37,6 +38,7 @@ struct Inner {
     counters: Vec<String>,
     row_words: usize,
     key_limit: usize,
+    deadlines: bool,
     hash: u64,
 }
 
@@ -140,7 +142,7 @@ impl Schema {
     /// Starts an empty schema.
     #[must_use]
     pub fn builder() -> SchemaBuilder {
-        SchemaBuilder { columns: Vec::new(), key_limit: DEFAULT_KEY_BYTES }
+        SchemaBuilder { columns: Vec::new(), key_limit: DEFAULT_KEY_BYTES, deadlines: false }
     }
 
     /// A schema of a list of columns, keys up to [`DEFAULT_KEY_BYTES`].
@@ -156,6 +158,14 @@ impl Schema {
     /// # Errors
     /// See [`SchemaError`].
     pub fn with_key_limit(columns: Vec<Column>, key_limit: usize) -> Result<Self, SchemaError> {
+        Self::checked(columns, key_limit, false)
+    }
+
+    fn checked(
+        columns: Vec<Column>,
+        key_limit: usize,
+        deadlines: bool,
+    ) -> Result<Self, SchemaError> {
         check_columns(&columns)?;
         if key_limit == 0 || key_limit > MAX_KEY_BYTES {
             return Err(SchemaError::KeyBytes { limit: key_limit, most: MAX_KEY_BYTES });
@@ -174,8 +184,8 @@ impl Schema {
         if row_words > MAX_ROW_WORDS {
             return Err(SchemaError::RowTooLarge { words: row_words, most: MAX_ROW_WORDS });
         }
-        let hash = hash_of(&columns, key_limit);
-        let inner = Inner { columns, slots, counters, row_words, key_limit, hash };
+        let hash = hash_of(&columns, key_limit, deadlines);
+        let inner = Inner { columns, slots, counters, row_words, key_limit, deadlines, hash };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -215,6 +225,12 @@ impl Schema {
         self.inner.key_limit
     }
 
+    /// Whether rows have deadlines; see [`SchemaBuilder::expires`].
+    #[must_use]
+    pub fn has_deadlines(&self) -> bool {
+        self.inner.deadlines
+    }
+
     /// A number that tells schemas apart; kept in the memory's header.
     #[must_use]
     pub fn hash(&self) -> u64 {
@@ -242,6 +258,7 @@ impl fmt::Debug for Schema {
             .debug_struct("Schema")
             .field("columns", &self.inner.columns)
             .field("key_limit", &self.inner.key_limit)
+            .field("deadlines", &self.inner.deadlines)
             .finish_non_exhaustive()
     }
 }
@@ -268,6 +285,7 @@ impl ColumnKind {
 pub struct SchemaBuilder {
     columns: Vec<Column>,
     key_limit: usize,
+    deadlines: bool,
 }
 
 impl SchemaBuilder {
@@ -308,12 +326,21 @@ impl SchemaBuilder {
         self
     }
 
+    /// Gives each row a deadline, one more word a row outside its copies, none at first: see
+    /// [`Rows::touch`](crate::Rows::touch), [`Table::set_until`](crate::Table::set_until),
+    /// [`Table::sweep`](crate::Table::sweep).
+    #[must_use]
+    pub fn expires(mut self) -> Self {
+        self.deadlines = true;
+        self
+    }
+
     /// Checks what was named.
     ///
     /// # Errors
     /// See [`SchemaError`].
     pub fn build(self) -> Result<Schema, SchemaError> {
-        Schema::with_key_limit(self.columns, self.key_limit)
+        Schema::checked(self.columns, self.key_limit, self.deadlines)
     }
 
     fn column(mut self, name: &str, kind: ColumnKind) -> Self {
@@ -346,7 +373,7 @@ fn check_columns(columns: &[Column]) -> Result<(), SchemaError> {
     Ok(())
 }
 
-fn hash_of(columns: &[Column], key_limit: usize) -> u64 {
+fn hash_of(columns: &[Column], key_limit: usize, deadlines: bool) -> u64 {
     let mut text = word_of(key_limit).to_le_bytes().to_vec();
     for Column { name, kind } in columns {
         let (tag, limit) = match *kind {
@@ -360,6 +387,9 @@ fn hash_of(columns: &[Column], key_limit: usize) -> u64 {
         text.extend_from_slice(name.as_bytes());
         text.push(tag);
         text.extend_from_slice(&word_of(limit).to_le_bytes());
+    }
+    if deadlines {
+        text.push(b'd');
     }
     hash_key(&text, 0)
 }
@@ -406,6 +436,7 @@ mod tests {
             Schema::builder().int("a").bytes("b", 8),
             Schema::builder().string("b", 8).int("a"),
             Schema::builder().int("a").string("b", 8).key_limit(63),
+            Schema::builder().int("a").string("b", 8).expires(),
         ] {
             assert_ne!(one.hash(), other.build().unwrap().hash());
         }

@@ -16,7 +16,7 @@ pub struct Stats {
     pub live: u32,
     /// Rows being made at this moment, or left so by somebody who died.
     pub claiming: u32,
-    /// Rows of a keyed table being taken out at this moment, or left so by somebody who died.
+    /// Rows being taken out at this moment, or left so by somebody who died.
     pub dead: u32,
     /// Blocks there are for the copies of rows: one a row and [`SPARE_BLOCKS`](crate::SPARE_BLOCKS).
     pub blocks: u32,

@@ -7,6 +7,7 @@
 //! decided before (`rows/take.rs`); each is one swap of one word. 3. What is half done belongs to nobody's lock: a linked row is made live, and a dead row
 //! taken out, by whoever meets it; [`Table::recover`] finds the rest.
 
+mod expiry;
 mod insert;
 mod operations;
 
@@ -57,6 +58,9 @@ pub enum TableError {
         /// Rows of the table.
         capacity: u32,
     },
+    /// The schema gives rows no deadline.
+    #[error("the schema has no deadlines: SchemaBuilder::expires adds them")]
+    NoDeadlines,
     /// The values cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -171,7 +175,7 @@ impl Table {
         key: impl Into<Key<'k>>,
         mut change: impl FnMut(&mut Draft<'_>) -> Result<(), WriteError>,
     ) -> Result<RowId, TableError> {
-        self.place(key.into(), &mut change, |id, change| {
+        self.place(key.into(), 0, &mut change, |id, change| {
             match self.rows.update(id, |draft| change(draft).map(|()| true)) {
                 Err(WriteError::Stale) => Ok(None), // deleted meanwhile: search again
                 Ok(_) => Ok(Some(id)),

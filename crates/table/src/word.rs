@@ -160,6 +160,52 @@ impl Stamp {
     }
 }
 
+/// Deadline word of a row: `life:20 | milliseconds:44`, the life being the low bits of the generation.
+///
+/// The word of an earlier life is equal to that of a later one only after 2^20 lives of the row, and
+/// then only if the deadlines are the same to the millisecond.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Due(pub(crate) u64);
+
+const DUE_BITS: u32 = 44;
+const SWEPT: u64 = (1 << DUE_BITS) - 1;
+/// The latest deadline there is, in milliseconds: 557 years. What is later is taken for it.
+pub const MAX_DEADLINE: u64 = SWEPT - 1;
+
+impl Due {
+    pub(crate) fn new(generation: u32, at: u64) -> Self {
+        Self(u64::from(generation) << DUE_BITS | at.min(MAX_DEADLINE))
+    }
+
+    /// 0: none.
+    pub(crate) const fn at(self) -> u64 {
+        self.0 & SWEPT
+    }
+
+    pub(crate) fn is_of(self, generation: u32) -> bool {
+        self.0 >> DUE_BITS == u64::from(generation) << DUE_BITS >> DUE_BITS
+    }
+
+    pub(crate) const fn is_swept(self) -> bool {
+        self.at() == SWEPT
+    }
+
+    /// Whether a sweep at `now` has something to do here.
+    pub(crate) const fn is_due(self, now: u64) -> bool {
+        self.at() != 0 && (self.at() <= now || self.is_swept())
+    }
+
+    /// The same life, taken by a sweep.
+    pub(crate) const fn swept(self) -> Self {
+        Self(self.0 | SWEPT)
+    }
+
+    /// The same life without a deadline.
+    pub(crate) const fn without(self) -> Self {
+        Self(self.0 & !SWEPT)
+    }
+}
+
 /// One life of one block: `tag:40 | block + 1:24`, 0 for none. Says which claim is meant, so that a
 /// late release never frees the block from its next holder.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -212,5 +258,12 @@ mod tests {
         assert_eq!(life.block(), Some(MAX_ITEMS));
         assert!(life.is_of(stamp) && !life.is_of(stamp.freed()));
         assert!(!life.is_of(stamp.freed().claimed(7)), "another life of the same block");
+
+        let due = Due::new(u32::MAX, u64::MAX);
+        assert_eq!((due.at(), due.is_swept()), (MAX_DEADLINE, false), "no deadline is the mark");
+        assert!(due.is_of(u32::MAX) && !due.is_of(u32::MAX - 1) && due.is_due(u64::MAX));
+        assert!(due.swept().is_swept() && due.swept().is_due(0) && due.swept().is_of(u32::MAX));
+        assert!(!due.without().is_due(u64::MAX) && due.without().is_of(u32::MAX));
+        assert!(Due::new(7, 5).is_due(5) && !Due::new(7, 5).is_due(4) && !Due::new(7, 5).is_of(0));
     }
 }

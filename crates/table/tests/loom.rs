@@ -6,6 +6,9 @@
 #[path = "loom/kills.rs"]
 mod kills;
 
+#[path = "loom/expiry.rs"]
+mod expiry;
+
 #[path = "loom/operations.rs"]
 mod operations;
 

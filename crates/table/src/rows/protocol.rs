@@ -193,7 +193,9 @@ impl Rows {
         for column in self.counters.chunks_exact(self.counter_stride) {
             column[index as usize].store(0, Relaxed);
         }
-        Some(RowId { index, generation })
+        let id = RowId { index, generation };
+        self.begin_deadline(id, 0);
+        Some(id)
     }
 
     /// For when no hint leads to a free row: all are taken, or kills lost hints. Puts those back.

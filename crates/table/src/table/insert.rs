@@ -24,11 +24,12 @@ impl Placed<RowId> {
 }
 
 impl Table {
-    /// Finds the row of a key and calls `found`, or makes one by `fill`. `found` says `None` when the row
+    /// Finds the row of a key and calls `found`, or makes one by `fill`, due at `deadline`. `found` says `None` when the row
     /// it was given is gone, and the search begins again.
     pub(super) fn place<T, F>(
         &self,
         key: Key<'_>,
+        deadline: u64,
         fill: &mut F,
         found: impl Fn(RowId, &mut F) -> Result<Option<T>, TableError>,
     ) -> Result<Placed<T>, TableError>
@@ -48,7 +49,11 @@ impl Table {
                 Sought::Absent(from, end) => {
                     let id = match made.id {
                         Some(id) => id,
-                        None => self.make(&mut made, hash, key, fill)?,
+                        None => {
+                            let id = self.make(&mut made, hash, key, fill)?;
+                            self.rows.begin_deadline(id, deadline);
+                            id
+                        }
                     };
                     if self.lists.link(id, from, end) {
                         made.id = None;

@@ -54,7 +54,7 @@ impl Table {
         values: &Values<'_>,
     ) -> Result<Added, TableError> {
         check_all(self.schema(), values)?;
-        let placed = self.place(key.into(), &mut put_all(values), |id, _| Ok(Some(id)))?;
+        let placed = self.place(key.into(), 0, &mut put_all(values), |id, _| Ok(Some(id)))?;
         Ok(match placed {
             Placed::Made(id) => Added::New(id),
             Placed::Found(id) => Added::There(id),
@@ -260,12 +260,12 @@ impl Table {
     }
 }
 
-fn check_all(schema: &Schema, values: &Values<'_>) -> Result<(), WriteError> {
+pub(super) fn check_all(schema: &Schema, values: &Values<'_>) -> Result<(), WriteError> {
     values.iter().try_for_each(|(column, value)| check(schema, *column, *value))
 }
 
 /// Sets values that were checked.
-fn put_all(values: &Values<'_>) -> impl Fn(&mut Draft<'_>) -> Result<(), WriteError> {
+pub(super) fn put_all(values: &Values<'_>) -> impl Fn(&mut Draft<'_>) -> Result<(), WriteError> {
     move |draft| {
         for (column, value) in values {
             draft.put(*column, *value);
