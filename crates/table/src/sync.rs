@@ -76,6 +76,10 @@ mod model {
             self.word().map_or(0, |word| word.fetch_add(by, order))
         }
 
+        pub fn swap(&self, value: u64, order: Ordering) -> u64 {
+            self.word().map_or(0, |word| word.swap(value, order))
+        }
+
         pub fn fetch_max(&self, value: u64, order: Ordering) -> u64 {
             self.word().map_or(0, |word| word.fetch_max(value, order))
         }

@@ -8,7 +8,7 @@
 //! a row that is being swept. 3. What a killed sweeper marked, the next sweep frees. 4. A sweep looks at
 //! as many rows as it is told, and waits for nobody.
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use super::{RowId, Rows};
 use crate::value::Row;
@@ -111,7 +111,8 @@ impl Rows {
     /// Sets the word of a row that only the caller holds.
     pub(crate) fn begin_deadline(&self, id: RowId, deadline: u64) {
         if let Some(word) = self.deadlines.get(id.index as usize) {
-            word.store(Due::new(id.generation, deadline).0, Release);
+            // A swap and not a store, so that this and a late touch have an order in loom's models too.
+            word.swap(Due::new(id.generation, deadline).0, AcqRel);
         }
     }
 
