@@ -37,6 +37,7 @@
 
 mod blocks;
 mod counter;
+mod describe;
 mod free_hints;
 mod hash;
 mod index;
@@ -57,6 +58,7 @@ mod word;
 
 pub use blocks::SPARE_BLOCKS;
 pub use counter::Counter;
+pub use describe::{AreaDescription, ColumnDescription, Description};
 pub use hash::{hash_key, random_seed};
 pub use index::{HintIndex, IndexFull, WINDOW_CELLS};
 pub use key::{Key, OwnedKey};
