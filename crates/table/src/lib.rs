@@ -38,6 +38,8 @@
 mod blocks;
 mod counter;
 mod describe;
+#[cfg(feature = "serde")]
+mod export;
 mod free_hints;
 mod hash;
 mod index;
@@ -59,6 +61,8 @@ mod word;
 pub use blocks::SPARE_BLOCKS;
 pub use counter::Counter;
 pub use describe::{AreaDescription, ColumnDescription, Description};
+#[cfg(feature = "serde")]
+pub use export::ImportError;
 pub use hash::{hash_key, random_seed};
 pub use index::{HintIndex, IndexFull, WINDOW_CELLS};
 pub use key::{Key, OwnedKey};
