@@ -13,6 +13,8 @@ use std::sync::atomic::AtomicU64;
 
 /// Bytes of a block of the receive pool.
 pub const POOL_BLOCK_BYTES: usize = 1024;
+/// Owner groups of the receive pool; none are told apart yet.
+const POOL_GROUPS: u16 = 0;
 
 /// How large the shared memory is to be.
 #[derive(Clone, Debug)]
@@ -81,7 +83,7 @@ impl Shared {
             u32::try_from(sizes.receive_pool_bytes.div_ceil(POOL_BLOCK_BYTES)).unwrap_or(u32::MAX);
         let mut plan = Plan::new();
         let sessions = plan.reserve(Rows::words_needed(&schema, sizes.sessions)?);
-        let pool = plan.reserve(Pool::words_needed(blocks, POOL_BLOCK_BYTES)?);
+        let pool = plan.reserve(Pool::words_needed(blocks, POOL_BLOCK_BYTES, POOL_GROUPS)?);
         let ledger = plan.reserve(sizes.descriptors);
         let scoreboard =
             plan.reserve(Scoreboard::words_needed(sizes.workers, sizes.tasks, sizes.processes));
@@ -91,7 +93,7 @@ impl Shared {
         let region = Region::create(plan.words())?;
         Ok(Self {
             sessions: Sessions::new(schema, sizes.sessions, sessions.words(region))?,
-            pool: Pool::new(blocks, POOL_BLOCK_BYTES, pool.words(region))?,
+            pool: Pool::new(blocks, POOL_BLOCK_BYTES, POOL_GROUPS, pool.words(region))?,
             ledger: Ledger::new(ledger.words(region)),
             scoreboard: Scoreboard::new(scoreboard.words(region), sizes.workers, sizes.tasks),
             timers: TimerTable::new(timers.words(region)),

@@ -67,7 +67,10 @@ pub use hash::{hash_key, random_seed};
 pub use index::{HintIndex, IndexFull, WINDOW_CELLS};
 pub use key::{Key, OwnedKey};
 pub use layout::{LayoutError, MAX_ROWS};
-pub use pool::{Chain, MAX_POOL_BLOCK_BYTES, MAX_POOL_BLOCKS, Pool, PoolError};
+pub use pool::{
+    Chain, MAX_POOL_BLOCK_BYTES, MAX_POOL_BLOCKS, MAX_POOL_GROUPS, Pool, PoolError, PoolLimits,
+    PoolShare,
+};
 pub use recover::Recovered;
 #[cfg(not(dunlin_loom))]
 pub use region::{Area, Plan, Region, RegionError};

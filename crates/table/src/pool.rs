@@ -2,33 +2,42 @@
 //! length.
 //!
 //! Knows no connection: an owner is the id of a row, a chain is two words that the owner keeps, most
-//! often two counters of its row. A chain has one holder at a time.
+//! often two counters of its row. A chain has one holder at a time. A group is a number that the caller
+//! gives to some owners, to bound what they hold together.
 //!
 //! Invariants: 1. A block whose stamp names an owner is touched by that owner's holder alone, so bytes
-//! go in and out by plain copies of words. 2. The content of a chain is its first `length` bytes; the
-//! store of `length` commits an append. What is linked behind that was left by a kill and is freed by
-//! the next append. 3. Each block knows its ordinal in the chain, so that an unfinished append is
-//! noticed without a walk. 4. A kill loses no block for longer than its owner's row lives:
-//! [`Pool::recover`] frees what is stamped with rows that are gone, [`Pool::reclaim`] what a living row
-//! lost.
+//! go in and out by plain copies. 2. The content of a chain is its first `length` bytes; the store of
+//! `length` commits an append. What is linked behind that was left by a kill and is freed by the next
+//! append. 3. Each block knows its ordinal in the chain, so that an unfinished append is noticed without
+//! a walk. 4. A kill loses no block for longer than its owner's row lives: [`Pool::recover`] frees what
+//! is stamped with rows that are gone, [`Pool::reclaim`] what a living row lost. 5. A block is marked as
+//! moving before it is counted, and before it is taken out of the counts, and whoever finds it so
+//! never subtracts it: a kill leaves counts too high, never too low, and [`Pool::recount`] mends them.
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+mod chains;
+mod counts;
+mod place;
+mod recover;
 
-use crate::free_hints::{FreeHints, start_of};
+use std::sync::atomic::Ordering::{Acquire, Release};
+
+use crate::free_hints::FreeHints;
 use crate::layout::{LayoutError, check_header, stamp_header};
 use crate::rows::RowId;
 use crate::sync::AtomicU64;
 use crate::value::{load_bytes, store_bytes};
-use crate::word::{halves, high_half, index_of, low_half, word_of};
+use crate::word::{index_of, word_of};
+
+use chains::store_at;
+use counts::{Counted, Counts};
+pub use place::{MAX_POOL_BLOCKS, MAX_POOL_GROUPS};
 
 /// Most bytes of one block.
 pub const MAX_POOL_BLOCK_BYTES: usize = 1 << 20;
-/// Most blocks of one pool.
-pub const MAX_POOL_BLOCKS: u32 = 1 << 30;
 
 /// First word of formatted memory: "dunlinpl".
 const MAGIC: u64 = u64::from_be_bytes(*b"dunlinpl");
-const LAYOUT_VERSION: u64 = 1;
+const LAYOUT_VERSION: u64 = 2;
 const HEADER_WORDS: usize = 8;
 const LINE_WORDS: usize = 8;
 const WORD_BYTES: usize = 8;
@@ -38,11 +47,12 @@ const WORD_BYTES: usize = 8;
 pub struct Pool {
     blocks: u32,
     block_bytes: usize,
+    counts: Counts,
     hints: FreeHints,
     /// Bits of the owner's [`RowId`], 0 for a free block.
     stamps: &'static [AtomicU64],
-    /// `ordinal in the chain << 32 | next block + 1`.
-    links: &'static [AtomicU64],
+    /// A [`place::Place`] each; that of a free block has no meaning.
+    places: &'static [AtomicU64],
     data: &'static [AtomicU64],
     data_stride: usize,
 }
@@ -56,36 +66,103 @@ pub struct Chain<'a> {
     pub length: &'a AtomicU64,
 }
 
+/// What an append may take. Each of the bounds keeps something from somebody: the first from one
+/// chain, the second from few owners with many chains, the third from long chains.
+///
+/// ```
+/// # use dunlin_table::PoolLimits;
+/// // 1 MiB a message, 2,000 blocks for all that comes from one address, 64 blocks kept for the first
+/// // bytes of other chains.
+/// let hash_of_address = 0x9e37_79b9;
+/// let limits = PoolLimits::bytes(1 << 20).in_group(hash_of_address, 2_000).keep_free(64);
+/// assert_eq!(limits.chain_bytes, 1 << 20);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PoolLimits {
+    /// Most bytes of the chain.
+    pub chain_bytes: usize,
+    /// The group whose blocks these will be; none, and nobody counts them.
+    pub share: Option<PoolShare>,
+    /// Blocks that are left for the first ones of chains: no chain gets its second or any further block
+    /// beyond the others. A chain of one block never fails for it.
+    pub keep_free: u32,
+}
+
+/// The part of a pool that a group of owners may hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PoolShare {
+    /// Any number, a hash for instance; taken modulo the pool's number of groups.
+    pub group: u32,
+    /// Most blocks of all the group's chains together.
+    pub blocks: u32,
+}
+
 /// Appending failed; the chain is as it was.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum PoolError {
-    /// The chain would grow beyond the limit given.
+    /// The chain would grow beyond its limit.
     #[error("the chain would be longer than its limit")]
     ChainFull,
+    /// The owner's group would hold more than its share.
+    #[error("the owners of group {group} would hold more than their share of {blocks} blocks")]
+    GroupFull {
+        /// Number of the group, below the pool's number of groups.
+        group: u16,
+        /// Its bound.
+        blocks: u32,
+    },
+    /// What is left is kept for the first blocks of other chains.
+    #[error("the last {blocks} blocks of the pool are kept for short chains")]
+    KeptForShort {
+        /// How many are kept.
+        blocks: u32,
+    },
     /// Not enough free blocks.
     #[error("the pool has too few free blocks")]
     PoolFull,
 }
 
-/// Blocks claimed and linked to one another, not yet to a chain.
-#[derive(Clone, Copy, Default)]
-struct Run {
-    first: Option<u32>,
-    last: Option<u32>,
+impl PoolLimits {
+    /// Only the chain is bounded.
+    #[must_use]
+    pub const fn bytes(chain_bytes: usize) -> Self {
+        Self { chain_bytes, share: None, keep_free: 0 }
+    }
+
+    /// Bounds what a group holds, too. See [`PoolShare`].
+    #[must_use]
+    pub const fn in_group(self, group: u32, blocks: u32) -> Self {
+        Self { share: Some(PoolShare { group, blocks }), ..self }
+    }
+
+    /// Leaves blocks to the beginnings of other chains.
+    #[must_use]
+    pub const fn keep_free(self, blocks: u32) -> Self {
+        Self { keep_free: blocks, ..self }
+    }
 }
 
 impl Pool {
-    /// Words of a pool.
+    /// Words of a pool whose owners are in one of `groups` groups; 0, and there are none.
     ///
     /// # Errors
-    /// No blocks, too many, or a block size that is 0, no multiple of 8, or too large.
-    pub fn words_needed(blocks: u32, block_bytes: usize) -> Result<usize, LayoutError> {
+    /// No blocks, too many, too many groups, or a block size that is 0, no multiple of 8, or too large.
+    pub fn words_needed(
+        blocks: u32,
+        block_bytes: usize,
+        groups: u16,
+    ) -> Result<usize, LayoutError> {
         let what = "pool blocks";
         if blocks == 0 {
             return Err(LayoutError::Empty { what });
         }
-        if blocks > MAX_POOL_BLOCKS {
-            return Err(LayoutError::TooMany { what, count: blocks, most: MAX_POOL_BLOCKS });
+        for (what, count, most) in [
+            (what, blocks, MAX_POOL_BLOCKS),
+            ("groups of pool owners", u32::from(groups), u32::from(MAX_POOL_GROUPS)),
+        ] {
+            if count > most {
+                return Err(LayoutError::TooMany { what, count, most });
+            }
         }
         let most = MAX_POOL_BLOCK_BYTES;
         if block_bytes == 0 || block_bytes > most || !block_bytes.is_multiple_of(WORD_BYTES) {
@@ -95,6 +172,7 @@ impl Pool {
         stride_of(block_bytes)
             .checked_mul(blocks as usize)
             .and_then(|data| data.checked_add(HEADER_WORDS + 2 * per_list))
+            .and_then(|words| words.checked_add(Counts::words_needed(groups)))
             .and_then(|words| words.checked_add(FreeHints::words_needed(blocks)))
             .ok_or(LayoutError::TooLarge { what, count: blocks })
     }
@@ -107,24 +185,34 @@ impl Pool {
     pub fn new(
         blocks: u32,
         block_bytes: usize,
+        groups: u16,
         words: &'static [AtomicU64],
     ) -> Result<Self, LayoutError> {
-        let needed = Self::words_needed(blocks, block_bytes)?;
-        let header = [MAGIC, LAYOUT_VERSION, u64::from(blocks), word_of(block_bytes)];
-        let names = ["kind of memory", "layout version", "number of blocks", "block size"];
+        let needed = Self::words_needed(blocks, block_bytes, groups)?;
+        let header =
+            [MAGIC, LAYOUT_VERSION, u64::from(blocks), word_of(block_bytes), u64::from(groups)];
+        let names = [
+            "kind of memory",
+            "layout version",
+            "number of blocks",
+            "block size",
+            "number of groups",
+        ];
         let formatted = check_header(&header, &names, words, needed)?;
         let count = blocks as usize;
         let per_list = count.next_multiple_of(LINE_WORDS);
         let (header_words, rest) = words.split_at(HEADER_WORDS);
+        let (counts, rest) = rest.split_at(Counts::words_needed(groups));
         let (hints, rest) = rest.split_at(FreeHints::words_needed(blocks));
         let (stamps, rest) = rest.split_at(per_list);
-        let (links, data) = rest.split_at(per_list);
+        let (places, data) = rest.split_at(per_list);
         let pool = Self {
             blocks,
             block_bytes,
+            counts: Counts::new(groups, counts),
             hints: FreeHints::new(blocks, hints),
             stamps: &stamps[..count],
-            links: &links[..count],
+            places: &places[..count],
             data,
             data_stride: stride_of(block_bytes),
         };
@@ -135,46 +223,45 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Appends bytes to the chain of `owner`, all or none of them.
+    /// Appends bytes to the chain of `owner`, all or none of them. A chain has one holder at a time,
+    /// and its owner's chains, if it has several, the same one.
     ///
     /// # Errors
-    /// `ChainFull` if it would grow beyond `limit` bytes, `PoolFull`; the chain is as it was then.
+    /// `ChainFull`, `GroupFull`, `KeptForShort` where a limit would be passed, or `PoolFull`; the chain
+    /// is as it was then, and so is what others may take.
     pub fn append(
         &self,
         chain: Chain<'_>,
         owner: RowId,
         bytes: &[u8],
-        limit: usize,
+        limits: PoolLimits,
     ) -> Result<(), PoolError> {
         let length = self.len(chain);
-        let total = length.checked_add(bytes.len()).filter(|total| *total <= limit);
+        let total = length.checked_add(bytes.len()).filter(|total| *total <= limits.chain_bytes);
         let total = total.ok_or(PoolError::ChainFull)?;
         self.trim(chain);
         let have = self.blocks_for(length);
-        let run = self.claim_run(owner, have, self.blocks_for(total))?;
+        let run = self.claim_run(owner, have, self.blocks_for(total), limits)?;
 
         let (head, tail) = self.ends_of(chain);
         let room = (have * self.block_bytes - length).min(bytes.len());
         let (into_tail, mut rest) = bytes.split_at(room);
         if let Some(tail) = tail {
-            store_at(
-                self.block(tail),
-                self.block_bytes - (have * self.block_bytes - length),
-                into_tail,
-            );
+            let from = self.block_bytes - (have * self.block_bytes - length);
+            store_at(self.block(tail), from, into_tail);
         }
         let mut next = run.first;
         while let Some(block) = next {
             let (here, behind) = rest.split_at(rest.len().min(self.block_bytes));
             store_bytes(self.block(block), here);
             rest = behind;
-            next = self.next(block);
+            next = self.settle(block);
         }
         if let Some(first) = run.first {
             if let Some(tail) = tail {
                 self.set_next(tail, Some(first));
             }
-            chain.ends.store(ends(head.or(Some(first)), run.last), Release);
+            chain.ends.store(chains::ends(head.or(Some(first)), run.last), Release);
         }
         // The commit point. Release: whoever takes the chain over sees what is in it.
         chain.length.store(word_of(total), Release);
@@ -200,25 +287,7 @@ impl Pool {
     /// Empties the chain and returns how many blocks were freed. Free the chain before its row.
     pub fn free(&self, chain: Chain<'_>) -> u32 {
         chain.length.store(0, Release);
-        let (head, tail) = self.ends_of(chain);
-        let Some(head) = head else { return 0 };
-        let Some(owner) = self.owner(head) else {
-            chain.ends.store(0, Release);
-            return 0;
-        };
-        let mut freed = 0;
-        let mut next = Some(head);
-        while let Some(block) = next {
-            next = self.next(block);
-            // The chain never names a block that is not its own any more.
-            chain.ends.store(ends(next, next.and(tail)), Release);
-            if !self.release(block, owner) {
-                break;
-            }
-            freed += 1;
-        }
-        chain.ends.store(0, Release);
-        freed
+        self.release_all(chain)
     }
 
     /// Bytes in the chain.
@@ -228,36 +297,19 @@ impl Pool {
         index_of(chain.length.load(Acquire)).min(most)
     }
 
-    /// Frees every block whose owner is not live any more, and returns how many. For after the rows of
-    /// a dead process were freed; the living may go on meanwhile.
-    pub fn recover(&self, is_live: impl Fn(RowId) -> bool) -> u32 {
-        let mut freed = 0;
-        for block in 0..self.blocks {
-            match self.owner(block) {
-                None => self.hints.restore(block),
-                Some(owner) if !is_live(owner) => freed += u32::from(self.release(block, owner)),
-                Some(_) => {}
-            }
-        }
-        self.hints.forget_exhaustion();
-        freed
+    /// How many blocks a group holds; more than that for a while if one of its processes was killed in
+    /// the middle of an append or a free ([`Pool::recount`]). `group` is taken modulo the number of
+    /// groups, as in [`PoolShare`]; without groups it is 0.
+    #[must_use]
+    pub fn group_blocks(&self, group: u32) -> u32 {
+        let group = self.group_of(group);
+        group.map_or(0, |group| self.counts.look(Counted::Group(group)).number())
     }
 
-    /// Frees the blocks that an append or a free left behind when its process was killed, for rows
-    /// that live on: `chain_of` gives the chain of each row the caller now holds alone, `None` for all
-    /// others. Returns how many were freed.
-    pub fn reclaim<'a>(&self, chain_of: impl Fn(RowId) -> Option<Chain<'a>>) -> u32 {
-        let mut freed = 0;
-        for block in 0..self.blocks {
-            let Some(owner) = self.owner(block) else { continue };
-            let Some(chain) = chain_of(owner) else { continue };
-            freed += self.trim(chain);
-            let ordinal = high_half(self.links[block as usize].load(Acquire));
-            if self.nth(chain, ordinal as usize) != Some(block) {
-                freed += u32::from(self.release(block, owner));
-            }
-        }
-        freed
+    /// How many blocks are not the first ones of their chains; see [`PoolLimits::keep_free`].
+    #[must_use]
+    pub fn further_blocks(&self) -> u32 {
+        self.counts.look(Counted::Further).number()
     }
 
     /// How many blocks are free, by a scan.
@@ -277,171 +329,21 @@ impl Pool {
     pub fn block_bytes(&self) -> usize {
         self.block_bytes
     }
-}
 
-impl Pool {
-    /// Claims the blocks with the ordinals from `from` to before `to`.
-    fn claim_run(&self, owner: RowId, from: usize, to: usize) -> Result<Run, PoolError> {
-        let mut run = Run::default();
-        for ordinal in from..to {
-            let Some(block) = self.claim(owner) else {
-                self.release_run(run.first, owner);
-                return Err(PoolError::PoolFull);
-            };
-            let ordinal = u32::try_from(ordinal).unwrap_or(u32::MAX);
-            self.links[block as usize].store(halves(ordinal, 0), Relaxed);
-            match run.last {
-                Some(last) => self.set_next(last, Some(block)),
-                None => run.first = Some(block),
-            }
-            run.last = Some(block);
-        }
-        Ok(run)
+    /// How many groups owners may be in; 0 for none.
+    #[must_use]
+    pub fn groups(&self) -> u16 {
+        self.counts.groups()
     }
 
-    fn claim(&self, owner: RowId) -> Option<u32> {
-        // Owners start to search at different places, as writers do.
-        let start = start_of((owner.index & 0xffff).try_into().unwrap_or_default(), self.blocks);
-        while let Some(block) = self.hints.take(start) {
-            if self.try_claim(block, owner) {
-                return Some(block);
-            }
-        }
-        self.claim_by_scan(owner)
-    }
-
-    fn try_claim(&self, block: u32, owner: RowId) -> bool {
-        // Acquire: the last holder is done with the block.
-        let stamp = &self.stamps[block as usize];
-        stamp.compare_exchange(0, owner.to_bits(), AcqRel, Relaxed).is_ok()
-    }
-
-    /// For when no hint leads to a free block: all are taken, or kills lost hints. Puts those back.
-    #[cold]
-    fn claim_by_scan(&self, owner: RowId) -> Option<u32> {
-        let scan = self.hints.begin_scan()?;
-        let mut claimed = None;
-        for block in 0..self.blocks {
-            if self.owner(block).is_some() {
-                continue;
-            }
-            if claimed.is_some() {
-                self.hints.restore(block);
-            } else if self.try_claim(block, owner) {
-                claimed = Some(block);
-            }
-        }
-        if claimed.is_none() {
-            self.hints.found_nothing(scan);
-        }
-        claimed
-    }
-
-    /// Frees a block if it is still this owner's.
-    fn release(&self, block: u32, owner: RowId) -> bool {
-        // Release: what we did with the block happens before its next holder's claim.
-        let stamp = &self.stamps[block as usize];
-        let freed = stamp.compare_exchange(owner.to_bits(), 0, AcqRel, Relaxed).is_ok();
-        if freed {
-            self.hints.offer(block);
-        }
-        freed
-    }
-
-    /// Frees the blocks linked from `first` on, as long as they are this owner's.
-    fn release_run(&self, first: Option<u32>, owner: RowId) -> u32 {
-        let mut freed = 0;
-        let mut next = first;
-        while let Some(block) = next {
-            next = self.next(block);
-            if !self.release(block, owner) {
-                break;
-            }
-            freed += 1;
-        }
-        freed
-    }
-
-    /// Cuts off what an append that was killed left behind the content. Without a walk if there is
-    /// nothing to cut.
-    fn trim(&self, chain: Chain<'_>) -> u32 {
-        let (head, tail) = self.ends_of(chain);
-        let (Some(head), Some(tail)) = (head, tail) else { return 0 };
-        let Some(owner) = self.owner(head) else { return 0 };
-        let keep = self.blocks_for(self.len(chain));
-        let Some(last) = keep.checked_sub(1) else {
-            chain.ends.store(0, Release);
-            return self.release_run(Some(head), owner);
-        };
-        let ordinal = high_half(self.links[tail as usize].load(Acquire));
-        let end = if ordinal as usize == last { Some(tail) } else { self.nth(chain, last) };
-        let Some(end) = end else { return 0 };
-        let Some(first) = self.next(end) else { return 0 };
-        chain.ends.store(ends(Some(head), Some(end)), Release);
-        self.set_next(end, None);
-        self.release_run(Some(first), owner)
-    }
-
-    /// The block of an ordinal, within the content.
-    fn nth(&self, chain: Chain<'_>, ordinal: usize) -> Option<u32> {
-        if ordinal >= self.blocks_for(self.len(chain)) {
-            return None;
-        }
-        let (head, _) = self.ends_of(chain);
-        (0..ordinal).try_fold(head?, |block, _| self.next(block))
-    }
-
-    /// First and last block. Numbers that no block has can only be a foreign write.
-    fn ends_of(&self, chain: Chain<'_>) -> (Option<u32>, Option<u32>) {
-        let word = chain.ends.load(Acquire);
-        let block = |half: u32| half.checked_sub(1).filter(|block| *block < self.blocks);
-        (block(high_half(word)), block(low_half(word)))
+    fn group_of(&self, number: u32) -> Option<u16> {
+        let group = number.checked_rem(u32::from(self.groups()))?;
+        u16::try_from(group).ok()
     }
 
     fn blocks_for(&self, bytes: usize) -> usize {
         bytes.div_ceil(self.block_bytes)
     }
-
-    fn owner(&self, block: u32) -> Option<RowId> {
-        match self.stamps.get(block as usize)?.load(Acquire) {
-            0 => None,
-            bits => Some(RowId::from_bits(bits)),
-        }
-    }
-
-    fn next(&self, block: u32) -> Option<u32> {
-        let link = self.links[block as usize].load(Acquire);
-        low_half(link).checked_sub(1).filter(|next| *next < self.blocks)
-    }
-
-    fn set_next(&self, block: u32, next: Option<u32>) {
-        let link = &self.links[block as usize];
-        let ordinal = high_half(link.load(Relaxed));
-        link.store(halves(ordinal, next.map_or(0, |next| next + 1)), Release);
-    }
-
-    fn block(&self, block: u32) -> &'static [AtomicU64] {
-        let from = block as usize * self.data_stride;
-        &self.data[from..from + self.block_bytes / WORD_BYTES]
-    }
-}
-
-fn ends(head: Option<u32>, tail: Option<u32>) -> u64 {
-    let number = |block: Option<u32>| block.map_or(0, |block| block + 1);
-    halves(number(head), number(tail))
-}
-
-/// Stores bytes from byte `at` of `words` on, which may be in the middle of a word.
-fn store_at(words: &[AtomicU64], at: usize, bytes: &[u8]) {
-    let (word, inside) = (at / WORD_BYTES, at % WORD_BYTES);
-    if inside == 0 || bytes.is_empty() {
-        return store_bytes(&words[word.min(words.len())..], bytes);
-    }
-    let (first, rest) = bytes.split_at(bytes.len().min(WORD_BYTES - inside));
-    let mut merged = words[word].load(Relaxed).to_ne_bytes();
-    merged[inside..inside + first.len()].copy_from_slice(first);
-    words[word].store(u64::from_ne_bytes(merged), Relaxed);
-    store_bytes(&words[word + 1..], rest);
 }
 
 fn stride_of(block_bytes: usize) -> usize {

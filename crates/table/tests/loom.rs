@@ -5,6 +5,8 @@
 
 #[path = "loom/kills.rs"]
 mod kills;
+#[path = "loom/pool.rs"]
+mod pool;
 
 #[path = "loom/expiry.rs"]
 mod expiry;
@@ -13,9 +15,7 @@ mod expiry;
 mod operations;
 
 use dunlin_table::sync::Ordering::{Acquire, Relaxed, Release};
-use dunlin_table::{
-    Chain, ColumnId, HintIndex, Pool, RowId, Rows, Schema, Table, ValueRef, heap_words,
-};
+use dunlin_table::{ColumnId, HintIndex, RowId, Rows, Schema, Table, ValueRef, heap_words};
 use loom::thread;
 
 fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
@@ -283,55 +283,6 @@ fn two_deleters_and_a_reader() {
         assert_ne!(here, thread.join().unwrap(), "exactly one deleted it");
         assert_eq!(table.stats().live, 0);
         assert_nothing_leaked(table.rows());
-    });
-}
-
-#[test]
-fn a_pool_block_has_one_holder() {
-    explore(3, || {
-        let pool = Pool::new(1, 8, heap_words(Pool::words_needed(1, 8).unwrap())).unwrap();
-        let work = |pool: &Pool, owner: RowId, byte: u8| {
-            let words = heap_words(2);
-            let chain = Chain { ends: &words[0], length: &words[1] };
-            if pool.append(chain, owner, &[byte; 8], 8).is_err() {
-                return false;
-            }
-            let mut out = Vec::new();
-            pool.read_into(chain, &mut out);
-            assert_eq!(out, [byte; 8], "another wrote into the block");
-            assert_eq!(pool.free(chain), 1);
-            true
-        };
-        let other = pool.clone();
-        let thread = thread::spawn(move || work(&other, RowId { index: 1, generation: 1 }, 1));
-        let here = work(&pool, RowId { index: 0, generation: 1 }, 2);
-        assert!(thread.join().unwrap() || here);
-        assert_eq!(pool.free_blocks(), 1);
-        assert!(work(&pool, RowId { index: 0, generation: 1 }, 3), "usable again");
-    });
-}
-
-#[test]
-fn a_chain_is_handed_over_whole() {
-    explore(3, || {
-        let pool = Pool::new(2, 8, heap_words(Pool::words_needed(2, 8).unwrap())).unwrap();
-        let words = heap_words(3);
-        let chain = Chain { ends: &words[0], length: &words[1] };
-        let owner = RowId { index: 0, generation: 1 };
-        let other = pool.clone();
-        let thread = thread::spawn(move || {
-            other.append(chain, owner, b"0123456789", 16).unwrap();
-            words[2].store(1, Release);
-        });
-        if words[2].load(Acquire) == 1 {
-            let mut out = Vec::new();
-            pool.read_into(chain, &mut out);
-            assert_eq!(out, b"0123456789");
-            assert_eq!(pool.free(chain), 2);
-        }
-        // Nobody of this life is gone, and of others there is nothing.
-        assert_eq!(pool.recover(|id| id == owner), 0);
-        thread.join().unwrap();
     });
 }
 

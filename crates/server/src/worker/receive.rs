@@ -10,7 +10,7 @@ use crate::ids::ConnId;
 use crate::scoreboard::Cell;
 use crate::sys::socket;
 use crate::websocket::{Event, FrameKind, Opcode, Violation};
-use dunlin_table::PoolError;
+use dunlin_table::{PoolError, PoolLimits};
 use std::io;
 use std::mem;
 use tracing::{debug, info};
@@ -178,7 +178,8 @@ impl<A: App> Worker<'_, A> {
         let chain = core.shared.sessions.message_chain(conn.row());
         if !finish {
             let limit = usize::try_from(core.limits.max_message_bytes).unwrap_or(usize::MAX);
-            if let Err(error) = core.shared.pool.append(chain, conn.row(), payload, limit) {
+            let limits = PoolLimits::bytes(limit);
+            if let Err(error) = core.shared.pool.append(chain, conn.row(), payload, limits) {
                 self.pool_refuses(key, error);
             }
             return;
@@ -195,7 +196,9 @@ impl<A: App> Worker<'_, A> {
     fn pool_refuses(&mut self, key: usize, error: PoolError) {
         let (code, reason) = match error {
             PoolError::ChainFull => (1009, "the message is too large"),
-            PoolError::PoolFull => (1013, "too many unfinished messages: try again later"),
+            PoolError::GroupFull { .. } | PoolError::KeptForShort { .. } | PoolError::PoolFull => {
+                (1013, "too many unfinished messages: try again later")
+            }
         };
         self.core.row.add(Cell::PoolFull, u64::from(code == 1013));
         let closed = Closed { code, reason: reason.into(), by: ClosedBy::Server };
@@ -292,7 +295,8 @@ impl<A: App> Worker<'_, A> {
             return;
         }
         let chain = core.shared.sessions.cut_chain(conn.row());
-        match core.shared.pool.append(chain, conn.row(), rest, crate::websocket::CUT_MAX) {
+        let limits = PoolLimits::bytes(crate::websocket::CUT_MAX);
+        match core.shared.pool.append(chain, conn.row(), rest, limits) {
             Ok(()) => open.has_cut = true,
             Err(error) => self.pool_refuses(key, error),
         }

@@ -6,9 +6,7 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 use dunlin_table::{PoolError, RowId, TableError};
 use nix::sys::signal::Signal;
 
-use crate::world::{
-    CHAIN_LIMIT, HOT_KEY, OWN_KEYS, Random, SHARED_KEYS, TOTAL_KEY, World, byte_of, hash_of,
-};
+use crate::world::{HOT_KEY, OWN_KEYS, Random, SHARED_KEYS, TOTAL_KEY, World, byte_of, hash_of};
 
 /// Sessions a worker has open at most.
 const OPEN: usize = 3;
@@ -20,7 +18,10 @@ pub(crate) fn run(world: World, slot: usize, seed: u64) -> ! {
         eprintln!("worker {}: {what}", std::process::id());
         std::process::abort();
     }));
-    let mut worker = Worker { world, slot, random: Random::new(seed), sessions: Vec::new() };
+    // What the predecessor left.
+    let sessions: Vec<RowId> = world.sessions.owned_by(world.writer).collect();
+    sessions.iter().for_each(|id| world.check_chains(*id));
+    let mut worker = Worker { world, slot, random: Random::new(seed), sessions };
     loop {
         match worker.random.below(9) {
             0 | 1 => worker.change_own_key(),
@@ -96,12 +97,13 @@ impl Worker {
 
     fn add(&mut self) {
         let world = &self.world;
+        world.note_addition(self.slot, 0);
         let added = world.table.upsert(TOTAL_KEY, |draft| {
             let sum = draft.add_int(world.number(), 1)?;
             world.say(draft, sum)
         });
         match added {
-            Ok(_) => world.added(self.slot),
+            Ok(_) => world.note_addition(self.slot, 1),
             Err(error @ (TableError::Full { .. } | TableError::Write(_))) => panic!("{error}"),
             Err(error) => panic!("{error:?}"),
         }
@@ -114,7 +116,8 @@ impl Worker {
             let Some(id) = self.world.sessions.claim(self.world.writer) else { return };
             let row = self.world.sessions.read(id).expect("just claimed");
             assert_eq!(self.world.heard(&row), 0, "a new row is vacant");
-            assert_eq!(self.world.pool.len(self.world.chain(id)), 0, "its counters are zero");
+            let lengths = self.world.chains(id).map(|chain| self.world.pool.len(chain));
+            assert_eq!(lengths, [0, 0], "its counters are zero");
             self.world.index.insert(hash_of(id), id.index).expect("there is a cell for every row");
             self.sessions.push(id);
             return;
@@ -122,10 +125,9 @@ impl Worker {
         let Some(at) = self.pick() else { return };
         let id = self.sessions[at];
         let world = &self.world;
-        let chain = world.chain(id);
         if self.random.below(6) == 0 {
-            world.check_chain(id);
-            world.pool.free(chain);
+            world.check_chains(id);
+            world.free_chains(id);
             assert!(world.index.remove(hash_of(id), id.index));
             assert!(world.sessions.free(id));
             self.sessions.swap_remove(at);
@@ -134,14 +136,18 @@ impl Worker {
         let number = self.random.next().cast_signed();
         let said = world.sessions.update(id, |draft| world.say(draft, number).map(|()| true));
         assert_eq!(said, Ok(true));
+        let which = self.random.index(2);
+        let chain = world.chains(id)[which];
         let from = world.pool.len(chain);
-        let len = self.random.index(200);
+        let len = self.random.index([200, 30][which]);
         let bytes: Vec<u8> = (from..from + len).map(|place| byte_of(id, place)).collect();
-        match world.pool.append(chain, id, &bytes, CHAIN_LIMIT) {
+        match world.pool.append(chain, id, &bytes, world.limits(id, which)) {
             Ok(()) => assert_eq!(world.pool.len(chain), from + len),
-            Err(PoolError::ChainFull | PoolError::PoolFull) => {
+            Err(error) => {
+                let kept = matches!(error, PoolError::KeptForShort { .. });
+                assert!(!kept || which == 0, "a chain of one block is never refused for others");
                 assert_eq!(world.pool.len(chain), from);
-                world.check_chain(id);
+                world.check_chains(id);
                 world.pool.free(chain);
             }
         }

@@ -1,11 +1,12 @@
 //! What the processes of the kill loop share, and what must be true of it.
 
+use std::cell::Cell;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
 use dunlin_table::{
-    Chain, ColumnId, CounterId, Draft, HintIndex, OwnedKey, Plan, Pool, PoolError, Region, Row,
-    RowId, Rows, Schema, Table, TableError, WriteError, hash_key,
+    Chain, ColumnId, CounterId, Draft, HintIndex, OwnedKey, Plan, Pool, PoolError, PoolLimits,
+    Region, Row, RowId, Rows, Schema, Table, TableError, WriteError, hash_key,
 };
 
 pub(crate) const SLOTS: usize = 3;
@@ -23,22 +24,28 @@ const CAPACITY: u32 = 3 * 4 + 4 + 2 + 1 + 8;
 const SESSIONS: u32 = 12;
 const POOL_BLOCKS: u32 = 40;
 const POOL_BLOCK_BYTES: usize = 64;
-pub(crate) const CHAIN_LIMIT: usize = 1000;
+const CHAIN_LIMIT: usize = 1000;
+/// Groups of sessions, what each may hold, and what is kept for first blocks. All three are reached.
+const GROUPS: u16 = 2;
+const SHARE: u32 = 18;
+const KEPT: u32 = 8;
 const WINDOWS: u32 = 2;
-/// Progress, sum of additions, and two words for each own key.
-const LEDGER_WORDS: usize = 2 + 2 * OWN_KEYS;
+/// Progress, additions begun, additions done, and two words for each own key.
+const LEDGER_WORDS: usize = 3 + 2 * OWN_KEYS;
 
 pub(crate) struct World {
     pub(crate) table: Table,
     pub(crate) sessions: Rows,
     pub(crate) pool: Pool,
     pub(crate) index: HintIndex,
+    /// Additions of killed processes of which nobody knows whether they were made; the parent's.
+    unknown: Cell<u64>,
     /// Who the process is.
     pub(crate) writer: u16,
     ledger: &'static [AtomicU64],
     columns: Columns,
-    ends: CounterId,
-    length: CounterId,
+    /// Ends and length of each chain of a session.
+    chains: [[CounterId; 2]; 2],
 }
 
 /// Three columns that always say the same number.
@@ -60,11 +67,13 @@ pub(crate) struct OwnKey {
 impl World {
     pub(crate) fn create() -> Self {
         let schema = Schema::builder().int("number").string("text", 40).bytes("blob", 70);
-        let schema = schema.counter("ends").counter("length").build().unwrap();
+        let names = [["ends", "length"], ["short ends", "short length"]];
+        let counters = names.as_flattened().iter();
+        let schema = counters.fold(schema, |schema, name| schema.counter(name)).build().unwrap();
         let mut plan = Plan::new();
         let table = plan.reserve(Table::words_needed(&schema, CAPACITY).unwrap());
         let sessions = plan.reserve(Rows::words_needed(&schema, SESSIONS).unwrap());
-        let pool = plan.reserve(Pool::words_needed(POOL_BLOCKS, POOL_BLOCK_BYTES).unwrap());
+        let pool = plan.reserve(Pool::words_needed(POOL_BLOCKS, POOL_BLOCK_BYTES, GROUPS).unwrap());
         let index = plan.reserve(HintIndex::words_needed(WINDOWS).unwrap());
         let ledger = plan.reserve(SLOTS * LEDGER_WORDS);
         let region = Region::create(plan.words()).unwrap();
@@ -72,8 +81,9 @@ impl World {
         Self {
             table: Table::new(schema.clone(), CAPACITY, table.words(region)).unwrap(),
             sessions: Rows::new(schema.clone(), SESSIONS, sessions.words(region)).unwrap(),
-            pool: Pool::new(POOL_BLOCKS, POOL_BLOCK_BYTES, pool.words(region)).unwrap(),
+            pool: Pool::new(POOL_BLOCKS, POOL_BLOCK_BYTES, GROUPS, pool.words(region)).unwrap(),
             index: HintIndex::new(WINDOWS, index.words(region)).unwrap(),
+            unknown: Cell::new(0),
             writer: 0,
             ledger: ledger.words(region),
             columns: Columns {
@@ -81,8 +91,7 @@ impl World {
                 text: column("text"),
                 blob: column("blob"),
             },
-            ends: schema.counter_column("ends").unwrap(),
-            length: schema.counter_column("length").unwrap(),
+            chains: names.map(|chain| chain.map(|name| schema.counter_column(name).unwrap())),
         }
     }
 
@@ -91,7 +100,8 @@ impl World {
         table.set_writer(writer);
         sessions.set_writer(writer);
         let (pool, index) = (self.pool.clone(), self.index.clone());
-        Self { table, sessions, pool, index, writer, ..*self }
+        let unknown = Cell::new(0);
+        Self { table, sessions, pool, index, unknown, writer, ..*self }
     }
 
     /// Makes all three columns say `number`.
@@ -116,7 +126,7 @@ impl World {
     }
 
     pub(crate) fn own_key(&self, slot: usize, number: usize) -> OwnKey {
-        let at = slot * LEDGER_WORDS + 2 + 2 * number;
+        let at = slot * LEDGER_WORDS + 3 + 2 * number;
         let key = 1000 * (slot as u64 + 1) + number as u64;
         OwnKey { key, wanted: &self.ledger[at], known: &self.ledger[at + 1] }
     }
@@ -126,20 +136,51 @@ impl World {
         self.table.get(own.key).map(|row| self.heard(&row).cast_unsigned())
     }
 
-    pub(crate) fn chain(&self, id: RowId) -> Chain<'static> {
-        Chain {
-            ends: self.sessions.counter(self.ends, id.index),
-            length: self.sessions.counter(self.length, id.index),
+    /// The two chains of a session: a long one, and one of at most a block.
+    pub(crate) fn chains(&self, id: RowId) -> [Chain<'static>; 2] {
+        self.chains.map(|[ends, length]| Chain {
+            ends: self.sessions.counter(ends, id.index),
+            length: self.sessions.counter(length, id.index),
+        })
+    }
+
+    /// What the chains of a session may take.
+    pub(crate) fn limits(&self, id: RowId, chain: usize) -> PoolLimits {
+        let bytes = [CHAIN_LIMIT, POOL_BLOCK_BYTES][chain];
+        PoolLimits::bytes(bytes).in_group(id.index, SHARE).keep_free(KEPT)
+    }
+
+    /// Whether the chains of a session hold what belongs there, as far as they go.
+    pub(crate) fn check_chains(&self, id: RowId) {
+        for chain in self.chains(id) {
+            let mut content = Vec::new();
+            let length = self.pool.read_into(chain, &mut content);
+            assert_eq!(length, content.len());
+            let right = content.iter().enumerate().all(|(at, byte)| *byte == byte_of(id, at));
+            assert!(right, "foreign bytes in a chain of {id:?}");
         }
     }
 
-    /// Whether the chain of a session holds what belongs there, as far as it goes.
-    pub(crate) fn check_chain(&self, id: RowId) {
-        let mut content = Vec::new();
-        let length = self.pool.read_into(self.chain(id), &mut content);
-        assert_eq!(length, content.len());
-        let right = content.iter().enumerate().all(|(at, byte)| *byte == byte_of(id, at));
-        assert!(right, "foreign bytes in the chain of {id:?}");
+    pub(crate) fn free_chains(&self, id: RowId) {
+        for chain in self.chains(id) {
+            self.pool.free(chain);
+        }
+    }
+
+    /// While nobody runs: what chains hold is counted.
+    pub(crate) fn check_counts(&self) {
+        let mut held = [0; GROUPS as usize];
+        for id in self.sessions.iter() {
+            let blocks =
+                self.chains(id).map(|chain| self.pool.len(chain).div_ceil(POOL_BLOCK_BYTES));
+            held[id.index as usize % held.len()] += blocks.iter().sum::<usize>();
+        }
+        for (group, held) in (0..).zip(held) {
+            let counted = self.pool.group_blocks(group);
+            assert!(counted as usize >= held, "group {group} holds {held} and counts {counted}");
+            assert!(counted <= SHARE, "group {group} passed its share: {counted}");
+        }
+        assert!(self.pool.further_blocks() <= POOL_BLOCKS - KEPT);
     }
 
     pub(crate) fn step(&self, slot: usize) {
@@ -147,9 +188,14 @@ impl World {
         word.store(word.load(Acquire) + 1, Release);
     }
 
-    pub(crate) fn added(&self, slot: usize) {
-        let word = &self.ledger[slot * LEDGER_WORDS + 1];
+    /// Notes around an addition to the total: before it (0) and after it (1).
+    pub(crate) fn note_addition(&self, slot: usize, when: usize) {
+        let word = &self.ledger[slot * LEDGER_WORDS + 1 + when];
         word.store(word.load(Acquire) + 1, Release);
+    }
+
+    fn additions(&self, slot: usize) -> [u64; 2] {
+        [1, 2].map(|word| self.ledger[slot * LEDGER_WORDS + word].load(Acquire))
     }
 
     pub(crate) fn progress(&self, slot: usize) -> u64 {
@@ -160,18 +206,24 @@ impl World {
         (0..SLOTS).map(|slot| self.progress(slot)).sum()
     }
 
-    /// What a supervisor does after it reaped a process, and what must be true then. Returns rows,
-    /// blocks and pool blocks found.
-    pub(crate) fn clean_up(&self, slot: usize, dead: u16) -> (u32, u32, u32) {
+    /// What a supervisor does after it reaped a process, and what must be true then. Every second
+    /// session goes to an heir, if there is one. Returns rows, blocks and pool blocks found.
+    pub(crate) fn clean_up(&self, slot: usize, dead: u16, heir: Option<u16>) -> (u32, u32, u32) {
         let keyed = self.table.recover(|writer| writer == dead);
         let plain = self.sessions.recover(|writer| writer == dead);
         let mut pool_blocks = 0;
         let left: Vec<RowId> = self.sessions.owned_by(dead).collect();
-        pool_blocks += self.pool.reclaim(|owner| left.contains(&owner).then(|| self.chain(owner)));
-        for id in left {
+        pool_blocks += self.pool.reclaim(|owner| left.contains(&owner).then(|| self.chains(owner)));
+        for (number, id) in left.into_iter().enumerate() {
             self.heard(&self.sessions.read(id).expect("nobody else frees it"));
-            self.check_chain(id);
-            self.pool.free(self.chain(id));
+            self.check_chains(id);
+            if let Some(heir) = heir.filter(|_| number % 2 == 0) {
+                // Its maker may have died right before it put the hint there.
+                self.index.insert(hash_of(id), id.index).expect("there is a cell for every row");
+                assert!(self.sessions.set_owner(id, heir));
+                continue;
+            }
+            self.free_chains(id);
             self.index.remove(hash_of(id), id.index);
             assert!(self.sessions.free(id));
         }
@@ -192,6 +244,10 @@ impl World {
             let now = if fits(wanted) { wanted } else { known };
             own.known.store(now, Release);
         }
+        // One that was under way may have been made or not.
+        let [begun, done] = self.additions(slot);
+        self.unknown.set(self.unknown.get() + begun - done);
+        self.ledger[slot * LEDGER_WORDS + 1].store(done, Release);
         (keyed.rows + plain.rows, keyed.blocks + plain.blocks, pool_blocks)
     }
 
@@ -209,12 +265,11 @@ impl World {
     }
 
     /// Nobody else is left: no leak, nothing doubled, all capacity usable.
-    pub(crate) fn check_at_the_end(&self, kills: u64) {
-        let added: u64 =
-            (0..SLOTS).map(|slot| self.ledger[slot * LEDGER_WORDS + 1].load(Acquire)).sum();
+    pub(crate) fn check_at_the_end(&self) {
+        let added: u64 = (0..SLOTS).map(|slot| self.additions(slot)[1]).sum();
         let total = self.table.get(TOTAL_KEY).map_or(0, |row| self.heard(&row)).cast_unsigned();
-        // A kill may fall between an addition and its note.
-        assert!((added..=added + kills).contains(&total), "{added} additions, total {total}");
+        let most = added + self.unknown.get();
+        assert!((added..=most).contains(&total), "{added} to {most} additions, total {total}");
         let mut keys: Vec<_> = self.table.iter().map(|entry| entry.key).collect();
         let count = keys.len();
         keys.sort();
@@ -235,9 +290,13 @@ impl World {
 
         assert_eq!(self.pool.free_blocks(), POOL_BLOCKS);
         let all = vec![1; POOL_BLOCKS as usize * POOL_BLOCK_BYTES];
-        let chain = self.chain(claimed[0]);
-        self.pool.append(chain, claimed[0], &all, usize::MAX).expect("the whole pool is usable");
-        let more = self.pool.append(chain, claimed[0], &[1], usize::MAX);
+        let counts =
+            [self.pool.further_blocks(), self.pool.group_blocks(0), self.pool.group_blocks(1)];
+        assert_eq!(counts, [0; 3], "further blocks and groups are counted that nobody holds");
+        let [chain, _] = self.chains(claimed[0]);
+        let limits = PoolLimits::bytes(usize::MAX).in_group(1, POOL_BLOCKS);
+        self.pool.append(chain, claimed[0], &all, limits).expect("the whole pool is usable");
+        let more = self.pool.append(chain, claimed[0], &[1], PoolLimits::bytes(usize::MAX));
         assert_eq!(more, Err(PoolError::PoolFull));
         let left: u32 = [0, u64::MAX].map(|hash| self.index.sweep(hash, |_, _| false)).iter().sum();
         assert_eq!(left, 0, "hints were left");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use dunlin_table::sync::{Killed, die_after, spare};
-use dunlin_table::{Chain, Pool, RowId, Rows, Table, heap_words};
+use dunlin_table::{Rows, Table};
 use loom::thread;
 
 use crate::{assert_nothing_leaked, explore, read_twin, rows, table, twin};
@@ -205,49 +205,4 @@ pub(crate) fn assert_usable(table: &Table, columns: [dunlin_table::ColumnId; 2])
         table.set(key, &twin(columns, 9)).expect("the capacity is usable again");
     }
     assert_eq!(table.count(), table.capacity());
-}
-
-#[test]
-fn an_appender() {
-    for before in [0, 5, 8] {
-        killed_at_every_access(1, move |mortal| {
-            let pool = Pool::new(4, 8, heap_words(Pool::words_needed(4, 8).unwrap())).unwrap();
-            let words = heap_words(2);
-            let chain = Chain { ends: &words[0], length: &words[1] };
-            let owner = RowId { index: 0, generation: 1 };
-            pool.append(chain, owner, &vec![1; before], 64).unwrap();
-            mortal.run(|| pool.append(chain, owner, &[2; 13], 64).unwrap());
-            let mut content = Vec::new();
-            pool.read_into(chain, &mut content);
-            let after = [vec![1; before], vec![2; 13]].concat();
-            assert!(content == vec![1; before] || content == after, "{content:?}");
-
-            pool.reclaim(|_| Some(chain));
-            let used = u32::try_from(content.len().div_ceil(8)).unwrap();
-            assert_eq!(pool.free_blocks(), 4 - used);
-            pool.append(chain, owner, &[3; 4], 64).unwrap();
-            pool.free(chain);
-            assert_eq!(pool.free_blocks(), 4);
-            pool.append(chain, owner, &[4; 32], 64).expect("the whole pool is usable");
-        });
-    }
-}
-
-#[test]
-fn a_freer_of_a_chain() {
-    killed_at_every_access(1, |mortal| {
-        let pool = Pool::new(3, 8, heap_words(Pool::words_needed(3, 8).unwrap())).unwrap();
-        let words = heap_words(2);
-        let chain = Chain { ends: &words[0], length: &words[1] };
-        let owner = RowId { index: 0, generation: 1 };
-        pool.append(chain, owner, &[1; 24], 64).unwrap();
-        mortal.run(|| assert_eq!(pool.free(chain), 3));
-        let mut content = Vec::new();
-        pool.read_into(chain, &mut content);
-        assert!(content.is_empty() || content == [1; 24]);
-        pool.reclaim(|_| Some(chain));
-        pool.free(chain);
-        assert_eq!(pool.free_blocks(), 3);
-        pool.append(chain, owner, &[4; 24], 64).expect("the whole pool is usable");
-    });
 }
