@@ -14,7 +14,7 @@ use tungstenite::{
     protocol::{Role, WebSocketConfig, WebSocketContext},
 };
 
-const LIMITS: Limits = Limits { max_message_bytes: 1 << 20 };
+const LIMITS: Limits = Limits { max_message_bytes: 1 << 20, may_compress: false };
 
 /// What a reader of a stream saw, without where it was cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +91,7 @@ impl Reader {
             Event::Ping(payload) => seen.push(Seen::Ping(payload.to_vec())),
             Event::Pong(payload) => seen.push(Seen::Pong(payload.to_vec())),
             Event::Close { code, reason } => seen.push(Seen::Close(code, reason.to_owned())),
-            Event::Data { opcode, start, finish, frame_finish, payload } => {
+            Event::Data { opcode, start, finish, frame_finish, payload, .. } => {
                 assert_eq!(start, message.is_none());
                 assert!(frame_finish || !finish);
                 let half = message.get_or_insert((opcode, vec![], vec![0]));

@@ -63,6 +63,14 @@ pub fn encode_frame(out: &mut Vec<u8>, kind: FrameKind, finish: bool, payload: &
     out.extend_from_slice(payload);
 }
 
+/// Appends a whole message, compressed already, as one frame.
+pub fn encode_compressed(out: &mut Vec<u8>, kind: FrameKind, payload: &[u8]) {
+    debug_assert!(!kind.is_control(), "control frames are never compressed");
+    let first = out.len();
+    encode_frame(out, kind, true, payload);
+    out[first] |= COMPRESSED_BIT;
+}
+
 /// Appends only the header of a server's frame, for a payload of `payload_bytes` that follows by itself.
 pub fn encode_header(out: &mut Vec<u8>, kind: FrameKind, finish: bool, payload_bytes: usize) {
     debug_assert!(
@@ -129,6 +137,8 @@ pub(super) const fn turn_mask(mask: u32, length: usize) -> u32 {
 pub(super) struct ClientHead {
     pub(super) kind: FrameKind,
     pub(super) finish: bool,
+    /// It begins a message that is compressed.
+    pub(super) compressed: bool,
     /// Its first byte lowest.
     pub(super) mask: u32,
     /// Length of the header itself.
@@ -140,11 +150,16 @@ impl ClientHead {
     /// Reads the header at the front of `input`; `None` when it is not all there.
     ///
     /// What the first two bytes tell is refused on sight of them, before the rest is waited for.
+    /// `may_compress`: permessage-deflate was agreed on.
     #[inline]
-    pub(super) fn parse(input: &[u8]) -> Result<Option<Self>, Violation> {
+    pub(super) fn parse(input: &[u8], may_compress: bool) -> Result<Option<Self>, Violation> {
         let [first, second, ..] = *input else { return Ok(None) };
         if first & RESERVED_BITS != 0 {
-            return Err(Violation::protocol("reserved bit set"));
+            // Only the first frame of a message says that it is compressed.
+            let begins = matches!(first & OPCODE_BITS, 0x1 | 0x2);
+            if !(may_compress && begins && first & RESERVED_BITS == COMPRESSED_BIT) {
+                return Err(Violation::protocol("reserved bit set"));
+            }
         }
         if second & MASK_BIT == 0 {
             return Err(Violation::protocol("frame of a client is not masked"));
@@ -167,7 +182,8 @@ impl ClientHead {
         let Some((header, payload_bytes)) = parsed else { return Ok(None) };
         // At most 14: the cursor stands behind the header.
         let header_bytes = usize::try_from(cursor.position()).unwrap_or(HEADER_MAX);
-        Self::judge(&header, header_bytes, payload_bytes).map(Some)
+        let head = Self::judge(&header, header_bytes, payload_bytes)?;
+        Ok(Some(Self { compressed: first & COMPRESSED_BIT != 0, ..head }))
     }
 
     /// Refuses what only the whole header tells: lengths in a longer form than they need, or over 63 bits.
@@ -204,6 +220,7 @@ impl ClientHead {
         Ok(Self {
             kind,
             finish: header.is_final,
+            compressed: false,
             mask: u32::from_le_bytes(mask),
             header_bytes,
             payload_bytes,
@@ -219,8 +236,10 @@ impl Violation {
 }
 
 const FINISH_BIT: u8 = 0x80;
-/// RSV1 to RSV3. RSV1 will be allowed on the first frame of a data message where compression was negotiated.
+/// RSV1 to RSV3.
 const RESERVED_BITS: u8 = 0x70;
+/// RSV1: on the first frame of a message it says that the message is compressed.
+const COMPRESSED_BIT: u8 = 0x40;
 const OPCODE_BITS: u8 = 0x0F;
 const CONTROL_BIT: u8 = 0x08;
 const MASK_BIT: u8 = 0x80;
@@ -234,7 +253,7 @@ mod tests {
     use super::*;
 
     fn refused(input: &[u8]) -> &'static str {
-        let violation = ClientHead::parse(input).expect_err("is a violation");
+        let violation = ClientHead::parse(input, false).expect_err("is a violation");
         assert_eq!(violation.code, CloseCode::PROTOCOL);
         violation.reason
     }
@@ -297,6 +316,21 @@ mod tests {
     }
 
     #[test]
+    fn the_compressed_bit_begins_a_message_where_it_was_agreed_on() {
+        let parse = |first| ClientHead::parse(&[first, 0x80, 1, 2, 3, 4], true);
+        for first in [0xC1, 0x41, 0xC2, 0x42] {
+            assert!(parse(first).unwrap().unwrap().compressed, "{first:x}");
+            assert!(!parse(first & !0x40).unwrap().unwrap().compressed, "{first:x}");
+        }
+        for first in [0xC0, 0x40, 0xC8, 0xC9, 0xCA, 0xE1, 0xD1, 0xA1, 0x91, 0xC3] {
+            assert_eq!(parse(first).unwrap_err().reason, "reserved bit set", "{first:x}");
+        }
+        let mut out = Vec::from(*b"before");
+        encode_compressed(&mut out, FrameKind::Text, b"x");
+        assert_eq!(out, b"before\xC1\x01x");
+    }
+
+    #[test]
     fn lengths_must_be_in_their_shortest_form() {
         let long = "length in a longer form than it needs";
         assert_eq!(refused(&[0x82, 0xFE, 0, 125, 1, 2, 3, 4]), long);
@@ -309,9 +343,9 @@ mod tests {
     fn a_header_is_read_once_it_is_whole() {
         let input = [0x02, 0xFE, 0, 126, 9, 8, 7, 6];
         for cut in 0..input.len() {
-            assert_eq!(ClientHead::parse(&input[..cut]), Ok(None));
+            assert_eq!(ClientHead::parse(&input[..cut], false), Ok(None));
         }
-        let head = ClientHead::parse(&input).unwrap().unwrap();
+        let head = ClientHead::parse(&input, false).unwrap().unwrap();
         assert_eq!(head.kind, FrameKind::Binary);
         assert_eq!((head.finish, head.mask), (false, 0x0607_0809));
         assert_eq!((head.header_bytes, head.payload_bytes), (8, 126));

@@ -9,17 +9,23 @@
 //! 3. What breaks the protocol is answered by a [`Violation`] that names the close code; nothing a peer
 //!    sends panics.
 //!
-//! Compression has one place on each side: the reserved bits are judged in `frame::ClientHead::parse`, bit
-//! 63 of `Progress` is kept for "this message is compressed", and [`encode_header`] writes the first byte.
+//! Compression (RFC 7692) is negotiated by [`Agreement`] and done by [`Inflater`] and [`Deflater`] on whole
+//! messages; the receiver only tells which messages are compressed, and lends their bytes as they are.
 
 mod close;
+mod deflate;
+mod extension;
 mod frame;
 mod opcode;
 mod receiver;
 mod utf8;
 
 pub use close::{CloseCode, REASON_MAX, encode_close};
-pub use frame::{CONTROL_MAX, FrameKind, HEADER_MAX, encode_frame, encode_header, unmask};
+pub use deflate::{Deflated, Deflater, InflateError, Inflater, Serial};
+pub use extension::Agreement;
+pub use frame::{
+    CONTROL_MAX, FrameKind, HEADER_MAX, encode_compressed, encode_frame, encode_header, unmask,
+};
 pub use opcode::Opcode;
 pub use receiver::{CUT_MAX, Event, Limits, Progress, Violation};
 pub use utf8::{InvalidUtf8, Utf8Tail};

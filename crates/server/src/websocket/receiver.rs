@@ -22,6 +22,8 @@ pub const CUT_MAX: usize = HEADER_MAX + CONTROL_MAX;
 pub struct Limits {
     /// Most payload bytes of one message, over all its fragments.
     pub max_message_bytes: u64,
+    /// Whether messages may be compressed: permessage-deflate was agreed on with this client.
+    pub may_compress: bool,
 }
 
 /// How far the half-received message is: pure state in three plain words, so that it can rest in shared
@@ -35,8 +37,8 @@ pub enum Event<'b> {
     /// More bytes are needed. Nothing was taken: the rest of the input, at most [`CUT_MAX`] bytes, must be
     /// given again in front of the next bytes.
     Incomplete,
-    /// A piece of a data message, unmasked and, if text, valid UTF-8 so far (a piece may end within a
-    /// character). An unfragmented message that is whole in the buffer is one piece with `start` and `finish`.
+    /// A piece of a data message, unmasked and, if text that is not compressed, valid UTF-8 so far (a piece
+    /// may end within a character). An unfragmented message that is whole in the buffer is one piece with `start` and `finish`.
     Data {
         /// Text or binary, the same for all pieces of a message.
         opcode: Opcode,
@@ -46,6 +48,9 @@ pub enum Event<'b> {
         finish: bool,
         /// Last piece of its frame.
         frame_finish: bool,
+        /// The message is compressed, the same for all pieces of it: what they make together is for the
+        /// [`Inflater`](super::Inflater), and nobody has looked whether it is text.
+        compressed: bool,
         /// May be empty: a frame without payload is a piece, too.
         payload: &'b [u8],
     },
@@ -113,7 +118,9 @@ impl Progress {
             }
             return self.take_piece(state, input, 0);
         }
-        let Some(head) = ClientHead::parse(input)? else { return Ok((0, Event::Incomplete)) };
+        let Some(head) = ClientHead::parse(input, limits.may_compress)? else {
+            return Ok((0, Event::Incomplete));
+        };
         if head.kind.is_control() {
             return take_control(head, input);
         }
@@ -141,7 +148,7 @@ impl Progress {
         state.mask = turn_mask(state.mask, length);
         let frame_finish = state.frame_left == 0;
         let finish = frame_finish && state.frame_final;
-        if state.opcode == Opcode::Text {
+        if state.opcode == Opcode::Text && !state.compressed {
             // An ASCII piece between characters is valid without a second look.
             if !(is_ascii && state.tail.is_complete()) {
                 state.tail.check(payload).map_err(|_| INVALID_TEXT)?;
@@ -158,8 +165,11 @@ impl Progress {
             state.frame_open = !frame_finish;
             self.0 = state.pack();
         }
-        let opcode = state.opcode;
-        Ok((from + length, Event::Data { opcode, start, finish, frame_finish, payload }))
+        let State { opcode, compressed, .. } = state;
+        Ok((
+            from + length,
+            Event::Data { opcode, start, finish, frame_finish, compressed, payload },
+        ))
     }
 }
 
@@ -205,6 +215,8 @@ struct State {
     frame_final: bool,
     /// A piece of the message was lent: a message is half received.
     started: bool,
+    /// The message is compressed.
+    compressed: bool,
     tail: Utf8Tail,
     /// The mask, turned so that its first byte goes with the next byte of payload.
     mask: u32,
@@ -230,7 +242,8 @@ const BINARY_BIT: u64 = 1 << (TAIL_SHIFT + TAIL_BITS);
 const FRAME_OPEN_BIT: u64 = 1 << (TAIL_SHIFT + TAIL_BITS + 1);
 const FRAME_FINAL_BIT: u64 = 1 << (TAIL_SHIFT + TAIL_BITS + 2);
 const STARTED_BIT: u64 = 1 << (TAIL_SHIFT + TAIL_BITS + 3);
-// Bit 62 is free; bit 63 is kept for "this message is compressed".
+// Bit 62 is free.
+const COMPRESSED_BIT: u64 = 1 << (TAIL_SHIFT + TAIL_BITS + 5);
 
 impl State {
     #[inline]
@@ -240,6 +253,7 @@ impl State {
             frame_open: word & FRAME_OPEN_BIT != 0,
             frame_final: word & FRAME_FINAL_BIT != 0,
             started: word & STARTED_BIT != 0,
+            compressed: word & COMPRESSED_BIT != 0,
             tail: Utf8Tail::from_bits(high_half(word)),
             mask: low_half(word),
             frame_left,
@@ -257,7 +271,8 @@ impl State {
             | flag(self.opcode == Opcode::Binary, BINARY_BIT)
             | flag(self.frame_open, FRAME_OPEN_BIT)
             | flag(self.frame_open && self.frame_final, FRAME_FINAL_BIT)
-            | flag(self.started, STARTED_BIT);
+            | flag(self.started, STARTED_BIT)
+            | flag(self.compressed, COMPRESSED_BIT);
         [word, self.frame_left, self.message_bytes]
     }
 
@@ -272,6 +287,9 @@ impl State {
             (_, true) => return Err(Violation::protocol("new message within a fragmented one")),
             (FrameKind::Binary, false) => self.opcode = Opcode::Binary,
             (_, false) => self.opcode = Opcode::Text,
+        }
+        if !self.started {
+            self.compressed = head.compressed;
         }
         self.message_bytes = self.message_bytes.saturating_add(head.payload_bytes);
         if self.message_bytes > limits.max_message_bytes {
@@ -296,7 +314,7 @@ const TOO_BIG: Violation =
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { max_message_bytes: 1000 };
+    const LIMITS: Limits = Limits { max_message_bytes: 1000, may_compress: false };
     const MASK: [u8; 4] = [0xA1, 0x0B, 0x7C, 0xD4];
 
     /// A client's frame with this first byte.
@@ -316,11 +334,15 @@ mod tests {
 
     /// The outcome of a stream that is read in one go: all events as text, then how it ended.
     fn outcome(stream: &[u8]) -> String {
+        outcome_within(&LIMITS, stream)
+    }
+
+    fn outcome_within(limits: &Limits, stream: &[u8]) -> String {
         let mut progress = Progress::default();
         let mut input = stream.to_vec();
         let (mut at, mut told) = (0, String::new());
         loop {
-            match progress.next(&mut input[at..], &LIMITS) {
+            match progress.next(&mut input[at..], limits) {
                 Ok((taken, Event::Incomplete)) => {
                     assert_eq!(taken, 0);
                     assert!(input.len() - at <= CUT_MAX);
@@ -330,10 +352,21 @@ mod tests {
                 Ok((taken, event)) => {
                     at += taken;
                     told += &match event {
-                        Event::Data { opcode, start, finish, frame_finish, payload } => {
+                        Event::Data {
+                            opcode,
+                            start,
+                            finish,
+                            frame_finish,
+                            compressed,
+                            payload,
+                        } => {
                             let flag = |set: bool, name| if set { name } else { "" };
-                            let marks =
-                                [flag(start, "<"), flag(frame_finish, "|"), flag(finish, ">")];
+                            let marks = [
+                                flag(compressed, "*"),
+                                flag(start, "<"),
+                                flag(frame_finish, "|"),
+                                flag(finish, ">"),
+                            ];
                             let text = String::from_utf8_lossy(payload);
                             format!("{opcode:?}{}:{text} ", marks.concat())
                         }
@@ -395,6 +428,7 @@ mod tests {
             start: false,
             finish: true,
             frame_finish: true,
+            compressed: false,
             payload: b"bcdef",
         };
         assert_eq!((taken, event), (5, expected));
@@ -410,6 +444,34 @@ mod tests {
         let after = [frame(0x01, b"a"), frame(0x80, b"b"), frame(0x80, b"c")];
         assert_eq!(outcome_of(&after), "Text<|:a Text|>:b 1002");
         assert_eq!(outcome(b"\x81\x00"), "1002", "unmasked");
+    }
+
+    #[test]
+    fn a_compressed_message_is_told_of_and_lent_as_it_is() {
+        let limits = Limits { may_compress: true, ..LIMITS };
+        let told = |frames: &[Vec<u8>]| outcome_within(&limits, &frames.concat());
+        assert_eq!(told(&[frame(0xC1, b"\xFF\xC3")]), "Text*<|>:\u{FFFD}\u{FFFD} idle+0");
+        let fragments = [
+            frame(0x42, b"a"),
+            frame(0x89, b""),
+            frame(0x00, b"b"),
+            frame(0x80, b"c"),
+            frame(0x81, b"d"),
+        ];
+        let expected = "Binary*<|:a Ping([]) Binary*|:b Binary*|>:c Text<|>:d idle+0";
+        assert_eq!(told(&fragments), expected);
+        assert_eq!(told(&[frame(0x41, b"a"), frame(0xC0, b"b")]), "Text*<|:a 1002");
+        assert_eq!(told(&[frame(0x01, b"a"), frame(0x40, b"b")]), "Text<|:a 1002");
+        assert_eq!(told(&[frame(0xC9, b"")]), "1002");
+        assert_eq!(outcome_of(&[frame(0xC1, b"")]), "1002", "not agreed on");
+        // Half received, it rests as words: the successor knows that it is compressed.
+        let mut progress = Progress::default();
+        progress.next(&mut frame(0x41, b"\xC3"), &limits).unwrap();
+        let mut rested = Progress::from_words(progress.words());
+        let mut rest = frame(0x80, b"\xFF");
+        let (_, event) = rested.next(&mut rest, &limits).unwrap();
+        assert!(matches!(event, Event::Data { compressed: true, finish: true, .. }), "{event:?}");
+        assert!(rested.is_idle());
     }
 
     #[test]
@@ -466,8 +528,18 @@ mod tests {
 
     #[test]
     fn any_words_go_on_without_a_panic() {
-        let words =
-            [0, 1, u64::MAX, u64::MAX - 1, 1 << 58, 1 << 59, 1 << 60, 1 << 61, 0x0323_C3C3 << 32];
+        let words = [
+            0,
+            1,
+            u64::MAX,
+            u64::MAX - 1,
+            1 << 58,
+            1 << 59,
+            1 << 60,
+            1 << 61,
+            1 << 63,
+            0x0323_C3C3 << 32,
+        ];
         for first in words {
             for left in words {
                 for total in words {

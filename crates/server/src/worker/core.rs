@@ -102,7 +102,7 @@ impl Core {
         let holder = Holder { slot: slot.0, generation };
         let row = shared.scoreboard.worker(slot.index());
         let rows = usize::try_from(shared.sessions.capacity()).map_err(io::Error::other)?;
-        let limits = Limits { max_message_bytes: config.max_message_bytes };
+        let limits = Limits { max_message_bytes: config.max_message_bytes, may_compress: false };
         let max_messages = jittered(config.max_request, slot);
         Ok(Self {
             slot,
