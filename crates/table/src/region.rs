@@ -19,6 +19,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, shm_unlink};
+use nix::sys::statvfs::fstatvfs;
 use shared_memory::ShmemConf;
 
 use crate::sync::AtomicU64;
@@ -60,10 +61,14 @@ pub enum RegionError {
     #[error("unlinking the shared segment failed")]
     Unlink(#[source] nix::Error),
     /// The pages could not be reserved; most often `/dev/shm` is too small.
-    #[error("/dev/shm has no room for {bytes} bytes (in a container: give it a larger --shm-size)")]
+    #[error(
+        "/dev/shm has {free} bytes free and {bytes} are needed (in a container: give it a larger --shm-size)"
+    )]
     Reserve {
         /// Bytes asked for.
         bytes: usize,
+        /// Bytes that were free.
+        free: u64,
         /// What the system said.
         source: nix::Error,
     },
@@ -84,8 +89,8 @@ impl Region {
     /// 0, 1 and 2 must be open (`shared_memory` takes descriptor 0 for "none").
     ///
     /// # Errors
-    /// A size of 0 or beyond the address space, no room in `/dev/shm` (the message says how much was
-    /// asked for), or a system call that failed. Nothing stays behind.
+    /// A size of 0 or beyond the address space, no room in `/dev/shm` (the message says how much is
+    /// needed and how much is free), or a system call that failed. Nothing stays behind.
     pub fn create(words: usize) -> Result<&'static Self, RegionError> {
         let bytes = byte_size(words)?;
         let size = i64::try_from(bytes).map_err(|_| RegionError::Size { words })?;
@@ -102,8 +107,7 @@ impl Region {
         shm_unlink(segment.get_os_id()).map_err(RegionError::Unlink)?;
         // A forked child inherits the flag and would unlink whatever then has the name.
         segment.set_owner(false);
-        nix::fcntl::posix_fallocate(&file, 0, size)
-            .map_err(|source| RegionError::Reserve { bytes, source })?;
+        reserve(&file, bytes, size)?;
         let base = NonNull::new(segment.as_ptr()).ok_or(RegionError::Size { words })?;
         // Never unmapped: from here on the mapping belongs to the process.
         std::mem::forget(segment);
@@ -220,6 +224,17 @@ impl Area {
     pub fn words(self, region: &'static Region) -> &'static [AtomicU64] {
         region.words(self.offset..self.offset + self.words)
     }
+}
+
+/// Reserves the pages. What cannot fit is refused before: the kernel would first fill what is free.
+fn reserve(file: &File, bytes: usize, size: i64) -> Result<(), RegionError> {
+    let space = fstatvfs(file);
+    let free = space.map_or(u64::MAX, |space| space.blocks_free() * space.fragment_size());
+    let refused = |source| RegionError::Reserve { bytes, free, source };
+    if u64::try_from(bytes).is_ok_and(|bytes| bytes > free) {
+        return Err(refused(nix::Error::ENOSPC));
+    }
+    nix::fcntl::posix_fallocate(file, 0, size).map_err(refused)
 }
 
 fn byte_size(words: usize) -> Result<usize, RegionError> {
