@@ -75,9 +75,11 @@ pub fn parse_request(
     let window = &bytes[..bytes.len().min(limits.max_head_bytes)];
     let head_bytes = match parsed.parse_with_uninit_headers(window, lines) {
         Ok(Status::Complete(head_bytes)) => head_bytes,
-        Ok(Status::Partial) if bytes.len() < limits.max_head_bytes => return Ok(None),
-        Ok(Status::Partial) => return Err(head_too_large(window)),
-        Err(error) => return Err(refuse_head(error, window)),
+        Err(error) if !(error == ParseError::Version && is_version_cut(window)) => {
+            return Err(refuse_head(error, window));
+        }
+        _ if bytes.len() < limits.max_head_bytes => return Ok(None),
+        _ => return Err(head_too_large(window)),
     };
     if has_bare_line_feed(&window[..head_bytes]) {
         return Err(Refusal::new(400, "a line does not end in CR LF"));
@@ -187,15 +189,28 @@ fn refuse_head(error: ParseError, head: &[u8]) -> Refusal {
     }
 }
 
-/// Whether the third and last word of the request line is a version of HTTP, which is then one that the
-/// parser refused.
+/// Whether the request line names a version of HTTP, which is then one that the parser refused.
 fn names_other_version(head: &[u8]) -> bool {
-    let line = head.trim_ascii_start().split(|&byte| byte == b'\n').next().unwrap_or_default();
-    let mut words = line.trim_ascii_end().split(|&byte| byte == b' ').skip(2);
-    matches!(
-        (words.next(), words.next()),
-        (Some([b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9']), None)
-    )
+    version_of(head).first_chunk().is_some_and(|version: &[u8; 8]| begins_version(version))
+}
+
+/// Whether the head ends within the name of a version. The parser refuses another version on sight of its
+/// first digit; the answer must not depend on how much more came with that.
+fn is_version_cut(head: &[u8]) -> bool {
+    let version = version_of(head);
+    version.len() < 8 && begins_version(version)
+}
+
+/// What stands where a version should, behind the method and the target, with all that follows.
+fn version_of(head: &[u8]) -> &[u8] {
+    head.trim_ascii_start().splitn(3, |&byte| byte == b' ').nth(2).unwrap_or_default()
+}
+
+/// Whether `HTTP/` and two digits around a dot begin like this.
+fn begins_version(bytes: &[u8]) -> bool {
+    bytes.iter().zip(b"HTTP/0.0").all(|(byte, like)| {
+        if like.is_ascii_digit() { byte.is_ascii_digit() } else { byte == like }
+    })
 }
 
 #[cfg(test)]
@@ -242,6 +257,20 @@ mod tests {
     }
 
     #[test]
+    fn another_version_is_told_wherever_the_request_is_cut() {
+        for version in ["HTTP/2.0", "HTTP/1.2", "HTTP/0.9"] {
+            let text = format!("\r\nGET / {version}\r\n\r\n");
+            let told = text.find(version).unwrap() + version.len();
+            for cut in 0..told {
+                assert_eq!(parse(&text[..cut]), Ok(None), "{version} cut at {cut}");
+            }
+            assert_eq!(status(&text[..told]), 505);
+        }
+        let long = format!("GET /{} HTTP/2", "a".repeat(LIMITS.max_head_bytes - 12));
+        assert_eq!(status(&long), 414);
+    }
+
+    #[test]
     fn versions_and_connection_tell_whether_to_stay() {
         let keeps = |version, connection| {
             request(&format!("GET / HTTP/{version}\r\nHost: a\r\nConnection: {connection}\r\n\r\n"))
@@ -255,6 +284,7 @@ mod tests {
         assert_eq!(status("GET / HTTP/2.0\r\n\r\n"), 505);
         assert_eq!(status("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), 505);
         assert_eq!(status("GET / HTTP/1.2\r\n\r\n"), 505);
+        assert_eq!(status("GET / HTTP/2.0x\r\n\r\n"), 505);
         assert_eq!(status("GET / HTTX/1.1\r\n\r\n"), 400);
         assert_eq!(status("GET /\r\n\r\n"), 400);
     }
