@@ -7,7 +7,7 @@
 //! by whoever tries it, a missing bit of something free is found by the caller's scan and put back.
 //! 2. Bits go missing only by a kill (or, transiently, while the taker is on its way to the claim).
 //! 3. `exhausted` says "a scan found nothing since the last release", so that a full structure is not
-//! scanned again and again.
+//! scanned again and again. 4. Any words make hints: an item that is taken exists.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
@@ -18,6 +18,8 @@ const MEMO_WORDS: usize = 8;
 
 #[derive(Clone, Debug)]
 pub(crate) struct FreeHints {
+    /// Items there are.
+    count: u32,
     /// How often something was offered.
     releases: &'static AtomicU64,
     /// `releases` + 1 as it was before a scan that found nothing; 0: never.
@@ -39,7 +41,7 @@ impl FreeHints {
         let (summary, bits) = sizes(count);
         let (memo, rest) = words.split_at(MEMO_WORDS);
         let (summary, rest) = rest.split_at(summary);
-        Self { releases: &memo[0], exhausted: &memo[1], summary, bits: &rest[..bits] }
+        Self { count, releases: &memo[0], exhausted: &memo[1], summary, bits: &rest[..bits] }
     }
 
     /// Marks items 0 to `count` as free in zeroed memory nobody else sees yet.
@@ -98,11 +100,11 @@ impl FreeHints {
     /// [`FreeHints::found_nothing`].
     pub(crate) fn begin_scan(&self) -> Option<u64> {
         let releases = self.releases.load(Acquire);
-        (self.exhausted.load(Acquire) != releases + 1).then_some(releases)
+        (self.exhausted.load(Acquire) != releases.wrapping_add(1)).then_some(releases)
     }
 
     pub(crate) fn found_nothing(&self, scan: u64) {
-        self.exhausted.store(scan + 1, Release);
+        self.exhausted.store(scan.wrapping_add(1), Release);
     }
 
     /// Ends the memo of exhaustion: a recovery may have missed nothing.
@@ -111,7 +113,8 @@ impl FreeHints {
     }
 
     fn take_from(&self, group: usize) -> Option<u32> {
-        let word = &self.bits[group];
+        // Bits of no word and of no item can only be a foreign write.
+        let word = self.bits.get(group)?;
         loop {
             let bits = word.load(Acquire);
             if bits == 0 {
@@ -120,8 +123,10 @@ impl FreeHints {
             }
             let bit = bits & bits.wrapping_neg();
             if word.fetch_and(!bit, AcqRel) & bit != 0 {
-                let item = group * 64 + bit.trailing_zeros() as usize;
-                return u32::try_from(item).ok();
+                let item = u32::try_from(group * 64 + bit.trailing_zeros() as usize).ok()?;
+                if item < self.count {
+                    return Some(item);
+                }
             }
         }
     }
@@ -171,6 +176,20 @@ mod tests {
             assert_eq!(hints.take(0), None);
             hints.offer(count - 1);
             assert_eq!(hints.take(start), Some(count - 1));
+        }
+    }
+
+    #[test]
+    fn foreign_bits_lead_to_no_item_that_is_not_there() {
+        for count in [1, 6, 64, 65] {
+            let words = heap_words(FreeHints::words_needed(count));
+            let hints = FreeHints::new(count, words);
+            words.iter().for_each(|word| word.store(u64::MAX, Relaxed));
+            let taken: BTreeSet<u32> = std::iter::from_fn(|| hints.take(0)).collect();
+            assert_eq!(taken, (0..count).collect(), "{count}");
+            let scan = hints.begin_scan().unwrap();
+            hints.found_nothing(scan);
+            assert!(hints.begin_scan().is_none());
         }
     }
 
