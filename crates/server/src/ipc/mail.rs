@@ -157,7 +157,7 @@ impl ParcelHead {
 }
 
 /// What a packet holds.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub(crate) enum Packet<'a> {
     /// These mails.
     Mails(Vec<Mail<'a>>),
@@ -190,6 +190,24 @@ pub(crate) fn read_packet(packet: &[u8]) -> Result<Packet<'_>, MailError> {
         Some((&other, _)) => Err(MailError::UnknownKind(other)),
         None => Err(MailError::Empty),
     }
+}
+
+/// Panics unless what a packet reads as is written, and read again, as the same. For the fuzzer.
+#[cfg(any(test, fuzzing))]
+pub fn check_packet(packet: &[u8]) {
+    let again = |packet: &Packet<'_>| match packet {
+        Packet::Parcel(head) => head.packet(),
+        Packet::Mails(mails) => {
+            // An empty packet is none; the kind alone is a packet without mails.
+            let mut packet = vec![MAILS];
+            mails.iter().try_for_each(|mail| mail.append_to(&mut packet)).map(|()| packet)
+        }
+    };
+    let Ok(read) = read_packet(packet) else { return };
+    let written = again(&read).expect("what was read can be written");
+    let reread = read_packet(&written).expect("what was written can be read");
+    assert_eq!(read, reread);
+    assert_eq!(again(&reread).ok(), Some(written));
 }
 
 /// A packet could not be read. It is counted and left out: mails come from our own processes only, so
@@ -284,6 +302,16 @@ mod tests {
         let packet = ParcelHead::of(&mail).packet().expect("encodes");
         let Ok(Packet::Parcel(head)) = read_packet(&packet) else { panic!("a parcel") };
         assert!(head.all);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn hostile_packets_are_read_as_they_are_written_or_not_at_all(
+            kind in proptest::sample::select(&[MAILS, PARCEL, 0][..]),
+            rest in proptest::collection::vec(0..=16_u8, 0..60),
+        ) {
+            check_packet(&[&[kind][..], &rest].concat());
+        }
     }
 
     #[test]

@@ -9,3 +9,8 @@ pub(crate) mod mail;
 pub(crate) mod mailbox;
 pub(crate) mod pipe;
 pub(crate) mod post;
+
+#[cfg(any(test, fuzzing))]
+pub use mail::check_packet;
+#[cfg(fuzzing)]
+pub use pipe::check_control;

@@ -160,6 +160,17 @@ impl Pipe {
     }
 }
 
+/// Panics unless what bytes read as is written, and read again, as the same. For the fuzzer.
+#[cfg(fuzzing)]
+pub fn check_control(bytes: &[u8]) {
+    let read = |bytes: &[u8]| bincode::decode_from_slice::<Control, _>(bytes, settings());
+    let Ok((message, _)) = read(bytes) else { return };
+    let written =
+        bincode::encode_to_vec(&message, settings()).expect("what was read can be written");
+    let (again, used) = read(&written).expect("what was written can be read");
+    assert_eq!((again, used), (message, written.len()));
+}
+
 /// A sentence short enough for a control message.
 pub(crate) fn cut_sentence(sentence: &str) -> String {
     let mut end = sentence.len().min(SENTENCE_MAX);
