@@ -3,8 +3,10 @@
 use crate::im::upgrade_request;
 use crate::support::http::{Http, get};
 use crate::support::{Server, wait};
+use std::time::Duration;
 
 const TOML: &str = "[server]\nworkers = 2";
+const HEALTHZ: &str = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
 
 #[test]
 fn each_path_has_its_answer() {
@@ -191,9 +193,144 @@ fn more_connections_than_max_connections_wait_for_nobody() {
 #[test]
 fn who_never_finishes_a_request_is_cut_off() {
     let server = Server::start("[server]\nworkers = 1\n[websocket]\nhandshake_timeout = \"300ms\"");
-    let mut slow = Http::connect(server.address);
-    slow.send("GET /ws HTTP/1.1\r\nHost: a\r\n");
-    assert!(slow.is_refused(), "408, or nothing and the end");
-    let mut silent = Http::connect(server.address);
-    assert!(silent.is_refused());
+    let whole = "POST /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nab";
+    for part in ["G", "GET /ws HTTP/1.1\r\nHost: a\r\n", whole, "\r\n"] {
+        let mut slow = Http::connect(server.address);
+        let answer = slow.ask(part);
+        assert_eq!((answer.status, answer.header("connection")), (408, Some("close")), "{part:?}");
+        assert!(slow.is_ended(), "{part:?}");
+    }
+    // Who has begun nothing is told nothing.
+    assert!(Http::connect(server.address).is_ended());
+    let mut kept = Http::connect(server.address);
+    assert_eq!(kept.ask(HEALTHZ).status, 200);
+    assert!(kept.is_ended());
+}
+
+#[test]
+fn each_request_of_a_connection_has_the_whole_time() {
+    let server = Server::start("[server]\nworkers = 1\n[websocket]\nhandshake_timeout = \"2s\"");
+    let pause = || wait::holds_for("time passes", Duration::from_millis(1_400), || true);
+    let mut http = Http::connect(server.address);
+    assert_eq!(http.ask(HEALTHZ).status, 200);
+    pause();
+    // Begun 1.4 s after the last one, and 1.4 s under way.
+    let (begin, end) = HEALTHZ.split_at(20);
+    http.send(begin);
+    pause();
+    assert_eq!(http.ask(end).status, 200);
+}
+
+#[test]
+fn a_head_is_answered_as_a_get_without_its_body() {
+    let server = Server::start(TOML);
+    let mut http = Http::connect(server.address);
+    for path in ["/", "/healthz", "/readyz", "/nope", "/ws", "/api/nope"] {
+        let get = http.ask(format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        http.send(format!("HEAD {path} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        let head = http.head();
+        assert_eq!(head.status, get.status, "{path}");
+        for name in ["content-length", "content-type", "upgrade", "connection"] {
+            assert_eq!(head.header(name), get.header(name), "{path}: {name}");
+        }
+    }
+    // Nothing of a body came, or this would not be an answer.
+    assert_eq!(http.ask(HEALTHZ).body, "ok\n");
+}
+
+#[test]
+fn pipelined_requests_are_all_answered_in_order() {
+    const PAIRS: usize = 3_000;
+    let server = Server::start(TOML);
+    let mut http = Http::connect(server.address);
+    // Far more than a worker reads at once; requests are cut wherever its reads end.
+    http.send(format!("GET /nope HTTP/1.1\r\nHost: a\r\n\r\n{HEALTHZ}").repeat(PAIRS));
+    for pair in 0..PAIRS {
+        let statuses = (http.answer().status, http.answer().status);
+        assert_eq!(statuses, (404, 200), "pair {pair}");
+    }
+    // A body is not the next request, and the next request is not a body.
+    http.send("POST /nope HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nGET /");
+    http.send("GET /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!((http.answer().status, http.answer().status), (404, 200));
+    // Behind `Connection: close` nothing is served.
+    http.send("GET /nope HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    http.send(HEALTHZ);
+    assert_eq!(http.answer().status, 404);
+    assert!(http.is_ended());
+}
+
+#[test]
+fn who_has_ended_his_half_still_gets_his_answers() {
+    let server = Server::start(TOML);
+    let mut http = Http::connect(server.address);
+    http.send(HEALTHZ.repeat(3));
+    http.end_output();
+    assert_eq!(http.rest().matches("HTTP/1.1 200 OK\r\n").count(), 3);
+    let mut http = Http::connect(server.address);
+    http.send("GET / HTT");
+    http.end_output();
+    assert_eq!(http.rest(), "", "half a request is none");
+}
+
+#[test]
+fn a_client_that_waits_to_be_told_sends_its_body() {
+    let server = Server::start(TOML);
+    let post = |length: usize, more: &str| {
+        format!("POST /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n{more}\r\n")
+    };
+    let mut http = Http::connect(server.address);
+    for expect in ["100-continue", "100-Continue"] {
+        http.send(post(3, &format!("Expect: {expect}\r\n")));
+        let told = http.head();
+        assert_eq!((told.status, told.headers.len()), (100, 0));
+        http.send("abc");
+        assert_eq!(http.answer().status, 405);
+    }
+    // Nobody waits: the body is there, there is none, or it is HTTP/1.0, which has no such thing.
+    for request in [
+        post(3, "Expect: 100-continue\r\n") + "abc",
+        post(0, "Expect: 100-continue\r\n"),
+        post(3, "Expect: 100-continue\r\nConnection: keep-alive\r\n")
+            .replace("HTTP/1.1", "HTTP/1.0")
+            + "abc",
+    ] {
+        assert_eq!(http.ask(&request).status, 405, "{request}");
+    }
+    http.send(post(3, "Expect: 100-continue\r\n").replace("HTTP/1.1", "HTTP/1.0"));
+    wait::holds_for("it is not told", Duration::from_millis(100), || true);
+    assert_eq!(http.ask("abc").status, 405);
+    // A body that is not wanted is refused before it is sent.
+    let answer = Http::connect(server.address).ask(post(1 << 20, "Expect: 100-continue\r\n"));
+    assert_eq!(answer.status, 413);
+}
+
+#[test]
+fn limits_are_reached_and_not_passed() {
+    let server = Server::start("[server]\nworkers = 1\n[http]\nmax_body = \"1KiB\"");
+    let ask = |request: String| Http::connect(server.address).ask(request).status;
+    // 8 KiB of head, 64 headers: these are the most, and one more is too much.
+    let line = |bytes: usize| format!("GET /{} HTTP/1.1\r\n", "x".repeat(bytes - 16));
+    let rest = "Host: a\r\n\r\n";
+    assert_eq!(ask(line(8_192 - rest.len()) + rest), 404);
+    assert_eq!(ask(line(8_193 - rest.len()) + rest), 431);
+    assert_eq!(ask(line(8_193) + rest), 414);
+    let headers = |count: usize| {
+        format!("{}{}\r\n", line(20), "Host: a\r\n".to_owned() + &"X: y\r\n".repeat(count - 1))
+    };
+    assert_eq!(ask(headers(64)), 404);
+    assert_eq!(ask(headers(65)), 431);
+    let post = |length: usize| {
+        format!(
+            "POST /nope HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{}",
+            "x".repeat(length)
+        )
+    };
+    assert_eq!(ask(post(1_024)), 404);
+    assert_eq!(ask(post(1_025)), 413);
+    // Told by the first bytes that show it: the rest need not come.
+    let mut http = Http::connect(server.address);
+    http.send(&line(9_000)[..8_192]);
+    assert_eq!(http.answer().status, 414);
+    assert!(http.is_ended());
 }

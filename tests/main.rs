@@ -13,6 +13,7 @@ mod crash;
 mod documents;
 mod hostile;
 mod http;
+mod http_framing;
 mod im;
 mod lifecycle;
 mod outside;

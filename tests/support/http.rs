@@ -2,7 +2,7 @@
 
 use super::wait;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 
 /// A connection that speaks HTTP.
 #[derive(Debug)]
@@ -64,6 +64,22 @@ impl Http {
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
         Answer { status, headers, body: String::new() }
+    }
+
+    /// All that comes to the end of the connection.
+    pub(crate) fn rest(&mut self) -> String {
+        let mut rest = Vec::new();
+        match self.stream.read_to_end(&mut rest) {
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {}
+            Err(error) => panic!("neither an answer nor the end: {error}"),
+        }
+        String::from_utf8(rest).expect("UTF-8")
+    }
+
+    /// Ends this side's half: nothing more will be sent.
+    pub(crate) fn end_output(&mut self) {
+        self.stream.get_ref().shutdown(Shutdown::Write).expect("an open connection");
     }
 
     /// Whether the server hangs up, with an answer that is an error or with none.

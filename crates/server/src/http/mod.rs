@@ -20,8 +20,8 @@ use std::fmt;
 
 pub use headers::Headers;
 pub use origin::OriginPolicy;
-pub use request::{HEADERS_CAP, Request, parse_request};
-pub use response::{encode_refusal, encode_response, reason_phrase};
+pub use request::{HEADERS_CAP, Request, awaits_continue, parse_request};
+pub use response::{encode_continue, encode_refusal, encode_response, reason_phrase};
 pub use upgrade::{Upgrade, check_upgrade, encode_switching, wants_upgrade};
 
 /// What a request may take.

@@ -56,9 +56,8 @@ impl Request {
     }
 }
 
-/// Reads the request at the front of `bytes`, and says how many bytes it takes. `None`: it is not all there.
-///
-/// Blank lines before it are skipped. `Expect: 100-continue` is not answered: the body is waited for.
+/// Reads the request at the front of `bytes`, and says how many bytes it takes. `None`: it is not all there;
+/// see also [`awaits_continue`]. Blank lines before it are skipped.
 ///
 /// # Errors
 /// A [`Refusal`] to answer before closing: 400 malformed or ambiguous, 413 body over the limit (told by the
@@ -68,6 +67,33 @@ pub fn parse_request(
     bytes: &[u8],
     limits: &HttpLimits,
 ) -> Result<Option<(Request, usize)>, Refusal> {
+    let Some((mut request, body_from, body_to)) = parse_head(bytes, limits)? else {
+        return Ok(None);
+    };
+    let Some(body) = bytes.get(body_from..body_to) else { return Ok(None) };
+    request.body = body.to_vec();
+    Ok(Some((request, body_to)))
+}
+
+/// Whether `bytes`, of which [`parse_request`] says that they are not a whole request, are a head whose
+/// sender waits for a 100 (Continue) before the body. Once a byte of the body has come nobody waits.
+#[must_use]
+pub fn awaits_continue(bytes: &[u8], limits: &HttpLimits) -> bool {
+    matches!(
+        parse_head(bytes, limits),
+        Ok(Some((request, body_from, body_to)))
+            if bytes.len() == body_from
+                && body_from < body_to
+                && request.http_minor >= 1
+                && request.headers.has_token("expect", "100-continue")
+    )
+}
+
+/// The head at the front of `bytes`: a request that still lacks its body, and where that begins and ends.
+fn parse_head(
+    bytes: &[u8],
+    limits: &HttpLimits,
+) -> Result<Option<(Request, usize, usize)>, Refusal> {
     let mut lines = [const { MaybeUninit::<Header<'_>>::uninit() }; HEADERS_CAP];
     let lines = &mut lines[..limits.max_headers.min(HEADERS_CAP)];
     let mut parsed = httparse::Request::new(&mut []);
@@ -100,8 +126,6 @@ pub fn parse_request(
     if let Some(authority) = parts.authority {
         headers.replace("Host", authority);
     }
-    let end = head_bytes.saturating_add(body_bytes);
-    let Some(body) = bytes.get(head_bytes..end) else { return Ok(None) };
     let request = Request {
         method: method.to_owned(),
         target: target.to_owned(),
@@ -109,10 +133,10 @@ pub fn parse_request(
         query: parts.query,
         keep_alive: keeps_alive(&headers, http_minor),
         headers,
-        body: body.to_vec(),
+        body: Vec::new(),
         http_minor,
     };
-    Ok(Some((request, end)))
+    Ok(Some((request, head_bytes, head_bytes.saturating_add(body_bytes))))
 }
 
 /// The length of the body, from a head that leaves no doubt about it.
@@ -391,6 +415,24 @@ mod tests {
         assert_eq!(status(&body("99999999999999999999999999")), 413);
         let wide = HttpLimits { max_headers: usize::MAX, ..LIMITS };
         assert!(parse_request(most.as_bytes(), &wide).unwrap().is_some());
+    }
+
+    #[test]
+    fn who_expects_to_be_told_to_go_on_is_told_once() {
+        let head = |version: &str, length: usize, expect: &str| {
+            format!(
+                "POST / HTTP/{version}\r\nHost: a\r\nContent-Length: {length}\r\nExpect: {expect}\r\n\r\n"
+            )
+        };
+        let awaits = |text: &str| awaits_continue(text.as_bytes(), &LIMITS);
+        let text = head("1.1", 2, "100-Continue");
+        assert!(awaits(&text));
+        assert!((0..text.len()).all(|cut| !awaits(&text[..cut])));
+        assert!(!awaits(&format!("{text}a")), "it did not wait");
+        assert!(!awaits(&head("1.1", 0, "100-continue")), "there is nothing to wait for");
+        assert!(!awaits(&head("1.0", 2, "100-continue")));
+        assert!(!awaits(&head("1.1", 2, "tea")));
+        assert!(!awaits(&head("1.1", 101, "100-continue")), "refused instead");
     }
 
     #[test]

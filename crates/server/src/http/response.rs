@@ -28,10 +28,17 @@ pub fn encode_refusal(out: &mut Vec<u8>, refusal: &Refusal, keep_alive: bool, he
     write_response(out, refusal.status, lines, body.as_bytes(), keep_alive, head_only);
 }
 
+/// Appends the answer that comes before the answer: the client may send its body.
+pub fn encode_continue(out: &mut Vec<u8>) {
+    write_status(out, 100);
+    out.extend_from_slice(b"\r\n");
+}
+
 /// The phrase that goes with a status; empty for one this server never sends.
 #[must_use]
 pub const fn reason_phrase(status: u16) -> &'static str {
     match status {
+        100 => "Continue",
         101 => "Switching Protocols",
         200 => "OK",
         201 => "Created",
@@ -155,6 +162,13 @@ mod tests {
             answer(204, &[], true, false),
             "HTTP/1.1 204 No Content\r\nConnection: keep-alive\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn a_continue_is_a_status_alone() {
+        let mut out = Vec::new();
+        encode_continue(&mut out);
+        assert_eq!(out, b"HTTP/1.1 100 Continue\r\n\r\n");
     }
 
     #[test]

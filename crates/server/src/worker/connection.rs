@@ -53,6 +53,8 @@ pub(crate) struct HttpStage {
     pub(crate) input: Vec<u8>,
     /// When a request must be there, or its answer.
     pub(crate) deadline: Millis,
+    /// A request was answered: the next has its time from its first byte on.
+    pub(crate) answered: bool,
     /// The request under way, if one waits for its answer.
     pub(crate) pending: Option<Pending>,
     /// Nothing more is served; closed once the outbox is empty and the peer has ended, too.

@@ -264,6 +264,8 @@ impl<A: App> Worker<'_, A> {
             deadline: left.deadline,
             pending: left.pending,
             ending: left.ending,
+            // Whoever has sent nothing yet has the time of a kept connection.
+            answered: true,
             ..HttpStage::default()
         }));
         core.shared.ledger.note(left.descriptor, DescriptorKind::Handshaking, core.holder);

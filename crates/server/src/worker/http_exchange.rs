@@ -8,8 +8,8 @@ use super::connection::{Answer, OpenStage, Pending, PendingUpgrade, Stage};
 use super::receive::Reading;
 use crate::app::{App, Handshake, Reply, Response, UpgradeRequest};
 use crate::http::{
-    HttpLimits, Refusal, Request, check_upgrade, encode_refusal, encode_response, encode_switching,
-    parse_request, wants_upgrade,
+    HttpLimits, Refusal, Request, awaits_continue, check_upgrade, encode_continue, encode_refusal,
+    encode_response, encode_switching, parse_request, wants_upgrade,
 };
 use crate::ids::RequestId;
 use crate::ledger::DescriptorKind;
@@ -39,7 +39,13 @@ impl<A: App> Worker<'_, A> {
             return Reading::Drained;
         }
         let (reading, length) = self.read_into(key, &mut buffer[..READ_BYTES]);
-        if let Some(http) = self.core.connections[key].http_mut() {
+        let until = self.core.now + self.core.config.handshake_timeout_ms;
+        if length > 0
+            && let Some(http) = self.core.connections[key].http_mut()
+        {
+            if http.answered && http.input.is_empty() && http.pending.is_none() {
+                http.deadline = until;
+            }
             http.input.extend_from_slice(&buffer[..length]);
             self.take_requests(key);
         }
@@ -54,7 +60,12 @@ impl<A: App> Worker<'_, A> {
                 return;
             }
             match parse_request(&http.input, &limits) {
-                Ok(None) => return,
+                Ok(None) => {
+                    if awaits_continue(&http.input, &limits) {
+                        self.tell_to_go_on(key);
+                    }
+                    return;
+                }
                 Ok(Some((request, used))) => {
                     http.input.drain(..used);
                     self.core.row.add(Cell::Requests, 1);
@@ -64,6 +75,13 @@ impl<A: App> Worker<'_, A> {
             }
         }
         self.take_first_frames(key);
+    }
+
+    /// The body is welcome: its sender has asked before sending it.
+    fn tell_to_go_on(&mut self, key: usize) {
+        self.core.touch(key);
+        // Where it does not fit the client goes on by itself after a while.
+        let _ = self.core.connections[key].outbox.push_with(encode_continue);
     }
 
     /// The request was an upgrade: what came behind it are frames already.
@@ -176,6 +194,7 @@ impl<A: App> Worker<'_, A> {
         });
         if let Some(http) = connection.http_mut() {
             http.deadline = until;
+            http.answered = true;
             http.ending = !keep || queued == Verdict::Overflow;
         }
     }
