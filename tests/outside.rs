@@ -1,7 +1,9 @@
 //! The promises of the protocol, kept to clients that we did not write.
 
 use crate::support::Server;
-use crate::support::outside::{NODE, PYTHON};
+use crate::support::outside::{NODE, PYTHON, PYTHON_HTTP};
+use crate::support::process;
+use std::process::Command;
 
 const CHAT: &str = "[server]\nworkers = 2";
 const SHORT: &str = "[server]\nworkers = 2\n[im]\nlogin_timeout = \"500ms\"\nheartbeat = \"700ms\"\n\
@@ -56,4 +58,45 @@ fn python_is_refused_by_a_full_table_and_accepted_again() {
 #[test]
 fn node_is_refused_by_a_full_table_and_accepted_again() {
     NODE.plays("full", &Server::start(FULL));
+}
+
+#[test]
+fn python_sends_all_kinds_of_requests_on_one_connection() {
+    PYTHON_HTTP.plays("kept", &Server::start(CHAT));
+}
+
+#[test]
+fn python_reads_why_it_is_refused() {
+    PYTHON_HTTP.plays("refused", &Server::start(CHAT));
+}
+
+/// What curl prints for these arguments, the address of the server in place of `@`.
+fn curl(server: &Server, arguments: &[&str]) -> String {
+    let address = format!("http://{}", server.address);
+    let arguments = arguments.iter().map(|argument| argument.replace('@', &address));
+    let mut command = Command::new("curl");
+    command
+        .args(["--silent", "--show-error", "--max-time", "15", "--noproxy", "*"])
+        .args(arguments);
+    let ended = process::run(&mut command);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    ended.stdout
+}
+
+#[test]
+fn curl_keeps_its_connection_and_is_told_to_go_on() {
+    let server = Server::start("[server]\nworkers = 2\n[http]\nmax_body = \"4MiB\"");
+    let seen = "%{http_code} %{num_connects}\n";
+    let many = ["-o", "/dev/null", "-w", seen, "@/healthz", "-o", "/dev/null", "@/nope"];
+    assert_eq!(curl(&server, &many), "200 1\n404 0\n", "one connection for both");
+    assert!(curl(&server, &["--head", "@/healthz"]).starts_with("HTTP/1.1 200 OK\r\n"));
+    assert_eq!(curl(&server, &["--http1.0", "@/healthz"]), "ok\n");
+    // A connection that asks for HTTP/2 goes on with HTTP/1.1.
+    assert_eq!(curl(&server, &["--http2", "@/healthz"]), "ok\n");
+    let dir = tempfile::tempdir().expect("a directory");
+    let body = dir.path().join("body");
+    std::fs::write(&body, vec![b'x'; 2 << 20]).expect("a file");
+    let body = body.display().to_string();
+    let told = curl(&server, &["-T", &body, "-H", "Expect: 100-continue", "-D-", "@/nope"]);
+    assert!(told.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 404 Not Found\r\n"), "{told}");
 }

@@ -23,6 +23,14 @@ pub(crate) const PYTHON: Outside = Outside {
     install: "pip install -r tests/outside/requirements.txt",
 };
 
+/// Python alone: its own client of HTTP.
+pub(crate) const PYTHON_HTTP: Outside = Outside {
+    program: "python3",
+    script: "requests.py",
+    probe: ["-c", "import http.client"],
+    install: "apt-get install python3",
+};
+
 /// Node with `ws`.
 pub(crate) const NODE: Outside = Outside {
     program: "node",
