@@ -153,3 +153,51 @@ fn output_that_nobody_takes_ends_by_tcp_user_timeout() {
     assert_eq!(count(&server, "slow_closed"), 0, "it was not the send buffer");
     drop(silent);
 }
+
+#[test]
+fn pings_of_a_client_that_does_not_read_cost_one_answer() {
+    let server = Server::start("[server]\nworkers = 1\n");
+    let mut client = Raw::connect(server.address);
+    let mut sent = 0_u64;
+    let payload = |number: u64| format!("{number:0>125}").into_bytes();
+    wait::until("an answer is left out", || {
+        for _ in 0..2_000 {
+            sent += 1;
+            client.send(frame(PING, &payload(sent)));
+        }
+        count(&server, "pongs_skipped") > 0
+    });
+    // One write may have been refused in the middle: that is all there is.
+    let unsent = count(&server, "unsent_bytes");
+    assert!(unsent < 64 << 10, "{unsent} bytes of output");
+    assert_eq!(server.verb(&["reload"]).code, Some(0));
+    for _ in 0..2_000 {
+        sent += 1;
+        client.send(frame(PING, &payload(sent)));
+    }
+    // Read to the last one: its answer comes, and they come in order.
+    let mut last = 0;
+    while last < sent {
+        let frame = client.frame().expect("the last pong");
+        if frame.opcode == 10 {
+            let number: u64 = String::from_utf8_lossy(&frame.payload).parse().expect("a number");
+            assert!(number > last, "{number} after {last}");
+            last = number;
+        }
+    }
+}
+
+#[test]
+fn ten_pings_in_a_row_are_ten_pongs() {
+    let server = Server::start("[server]\nworkers = 1\n");
+    let mut client = Raw::connect(server.address);
+    client.send((0..10).flat_map(|number| frame(PING, &[number])).collect::<Vec<u8>>());
+    let mut pongs = Vec::new();
+    while pongs.len() < 10 {
+        let frame = client.frame().expect("a pong");
+        if frame.opcode == 10 {
+            pongs.extend(frame.payload);
+        }
+    }
+    assert_eq!(pongs, (0..10).collect::<Vec<u8>>());
+}

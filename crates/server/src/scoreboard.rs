@@ -94,6 +94,8 @@ cells! {
     UnsentBytes = 52;
     /// Process: how often `websocket.send_buffer_total` was reached.
     OutputFull = 53;
+    /// Process: pings not answered because a later one came before there was room for a pong.
+    PongsSkipped = 54;
     /// Task process: the task in hand, 0 if none.
     TaskInHand = 40;
     /// Task process: the slot that asked for it.

@@ -105,6 +105,8 @@ pub(crate) struct OpenStage {
     pub(crate) has_cut: bool,
     /// The deadline moves by so much with every frame.
     pub(crate) heartbeat_ms: Option<u64>,
+    /// The latest ping that could not be answered at once: its payload.
+    pub(crate) pong: Option<Vec<u8>>,
     /// When a server ping was queued, if nothing came since.
     pub(crate) pinged: Option<Millis>,
     /// Its worker died serving it: offline for everybody, though its close is still to be said.
@@ -122,6 +124,7 @@ impl OpenStage {
             began: None,
             has_cut: false,
             heartbeat_ms: None,
+            pong: None,
             pinged: None,
             lost: false,
             announced: false,

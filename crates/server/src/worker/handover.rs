@@ -16,6 +16,7 @@ use crate::ledger::DescriptorKind;
 use crate::scoreboard::Cell;
 use crate::sessions::{Phase, Service};
 use crate::sys::{descriptor, socket};
+use crate::websocket::{FrameKind, encode_frame};
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::net::SocketAddr;
@@ -74,6 +75,12 @@ impl Core {
     pub(super) fn lay_down(&mut self) -> io::Result<Option<RawFd>> {
         let mut leftover = Leftover { mail: self.post.take_spilled(), ..Leftover::default() };
         for (_, connection) in &mut self.connections {
+            if let Some(pong) = connection.open_mut().and_then(|open| open.pong.take()) {
+                // There is room: messages leave some for control frames.
+                let _ = connection
+                    .outbox
+                    .push_with(|tail| encode_frame(tail, FrameKind::Pong, true, &pong));
+            }
             let mut output = Vec::new();
             // Out and in again: this worker goes on with it if the successor fails.
             connection.outbox.drain_into(&mut output);

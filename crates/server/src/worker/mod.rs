@@ -12,6 +12,7 @@ mod effects;
 mod event_loop;
 mod handover;
 mod http_exchange;
+mod pong;
 mod receive;
 mod settle;
 mod shed;

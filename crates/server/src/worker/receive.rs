@@ -9,7 +9,7 @@ use crate::app::{App, Closed, ClosedBy, Message};
 use crate::ids::ConnId;
 use crate::scoreboard::Cell;
 use crate::sys::socket;
-use crate::websocket::{Event, FrameKind, Opcode, Violation};
+use crate::websocket::{Event, Opcode, Violation};
 use dunlin_table::{PoolError, PoolLimits};
 use std::io;
 use std::mem;
@@ -153,7 +153,7 @@ impl<A: App> Worker<'_, A> {
                 }
                 // Our close frame is out: the peer may still be sending, nobody listens.
                 _ if closing => {}
-                Event::Ping(payload) => self.core.queue_control(key, FrameKind::Pong, payload),
+                Event::Ping(payload) => self.core.answer_ping(key, payload),
                 Event::Pong(_) => {}
                 Event::Data { opcode, start: true, finish: true, payload, .. } => {
                     self.deliver_message(key, conn, opcode, payload);

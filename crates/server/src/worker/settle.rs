@@ -32,6 +32,7 @@ impl<A: App> Worker<'_, A> {
                 if let Some(connection) = self.core.connections.get_mut(*key) {
                     connection.touched = false;
                     self.flush_output(*key);
+                    self.core.queue_late_pong(*key);
                 }
             }
             for key in touched {
