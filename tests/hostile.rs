@@ -1,5 +1,6 @@
 //! Slow, silent and hostile clients: each meets a bound that has a name, and nobody else notices.
 
+use crate::support::http::Http;
 use crate::support::raw::{GOES_ON, PING, Raw, TEXT, TEXT_GOES_ON, frame};
 use crate::support::{Server, process, wait};
 use serde_json::json;
@@ -200,4 +201,69 @@ fn ten_pings_in_a_row_are_ten_pongs() {
         }
     }
     assert_eq!(pongs, (0..10).collect::<Vec<u8>>());
+}
+
+/// So many requests in one piece, numbered from 1.
+fn requests(count: usize) -> Vec<u8> {
+    (1..=count)
+        .flat_map(|id| frame(TEXT, format!("{{\"method\":\"ping\",\"id\":{id}}}").as_bytes()))
+        .collect()
+}
+
+/// Reads so many answers, in their order.
+fn expect_answers(client: &mut Raw, count: usize) {
+    let mut expected = 1;
+    while expected <= count {
+        let frame = client.frame().expect("an answer");
+        let object: serde_json::Value = serde_json::from_slice(&frame.payload).expect("JSON");
+        if object["method"].is_null() {
+            assert_eq!(object["id"], expected, "{object}");
+            expected += 1;
+        }
+    }
+}
+
+#[test]
+fn a_busy_client_is_served_in_shares_and_loses_nothing() {
+    let server = Server::start("[server]\nworkers = 1\n[websocket]\nframes_per_turn = 4\n");
+    let mut busy = Raw::connect(server.address);
+    busy.send(requests(1_000));
+    let mut quiet = server.client().login("quiet");
+    quiet.result("ping", json!({}));
+    expect_answers(&mut busy, 1_000);
+    let turns = count(&server, "turns_full");
+    assert!(turns >= 200, "{turns} turns");
+    // Frames that come in one piece with the upgrade are no exception, nor are plain requests.
+    let mut early = Raw::over(Http::connect(server.address));
+    early.send([crate::im::upgrade_request("/ws").as_bytes(), &requests(100)].concat());
+    assert_eq!(early.http.head().status, 101);
+    expect_answers(&mut early, 100);
+    let before = count(&server, "turns_full");
+    let mut plain = Http::connect(server.address);
+    plain.send("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n".repeat(3_000));
+    for _ in 0..3_000 {
+        assert_eq!(plain.answer().status, 200);
+    }
+    assert!(count(&server, "turns_full") > before);
+}
+
+#[test]
+fn what_waits_for_its_turn_survives_a_reload() {
+    let server = Server::start("[server]\nworkers = 1\n[websocket]\nframes_per_turn = 1\n");
+    let mut clients: Vec<Raw> = (0..8).map(|_| Raw::connect(server.address)).collect();
+    for client in &mut clients {
+        client.send(requests(2_000));
+    }
+    let mut plain = Http::connect(server.address);
+    plain.send("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1_500));
+    assert_eq!(server.verb(&["reload"]).code, Some(0));
+    // All of them were being served when the worker was replaced, or the test shows nothing.
+    let answered = count(&server, "messages_out");
+    assert!(answered < 16_000, "{answered}");
+    for client in &mut clients {
+        expect_answers(client, 2_000);
+    }
+    for _ in 0..1_500 {
+        assert_eq!(plain.answer().status, 200);
+    }
 }

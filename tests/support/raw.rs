@@ -34,7 +34,12 @@ impl Raw {
         let mut http = Http::connect(address);
         http.send(upgrade_request("/ws"));
         let answer = http.head();
-        if answer.status == 101 { Ok(Self { http }) } else { Err(answer) }
+        if answer.status == 101 { Ok(Self::over(http)) } else { Err(answer) }
+    }
+
+    /// A connection that is not upgraded yet.
+    pub(crate) fn over(http: Http) -> Self {
+        Self { http }
     }
 
     /// Sends bytes as they are.

@@ -58,6 +58,8 @@ pub struct Config {
     /// The most unsent output of all connections of one worker, in bytes; at least
     /// [`TOTAL_OUTPUTS`] times `send_buffer_bytes`.
     pub send_buffer_total_bytes: usize,
+    /// Frames, or plain requests, served of one connection before the others have their turn.
+    pub frames_per_turn: u32,
     /// Values of `Origin` that may upgrade, beside none; empty: the server's own host and loopback.
     pub allowed_origins: Vec<String>,
     /// Connections that are not upgraded, at most.
@@ -225,6 +227,12 @@ pub const SERVER_KEYS: &[KeySpec] = &[
         "Unsent output of all connections of a worker before the fattest are closed; 2 x send_buffer.",
     ),
     reload(
+        "websocket.frames_per_turn",
+        KeyKind::Count { min: 1, max: 65_536 },
+        "64",
+        "Frames served of one connection before the others have their turn.",
+    ),
+    reload(
         "websocket.allowed_origins",
         KeyKind::List,
         "[]",
@@ -286,6 +294,7 @@ impl Config {
             ping_interval_ms: settings.duration_ms("websocket.ping_interval"),
             send_buffer_bytes: bounded(settings.size("websocket.send_buffer")),
             send_buffer_total_bytes: bounded(settings.size("websocket.send_buffer_total")),
+            frames_per_turn: bounded(settings.count("websocket.frames_per_turn")),
             allowed_origins: settings.list("websocket.allowed_origins").to_vec(),
             http_max_connections: bounded(settings.count("http.max_connections")),
             http_max_body_bytes: bounded(settings.size("http.max_body")),

@@ -96,6 +96,8 @@ cells! {
     OutputFull = 53;
     /// Process: pings not answered because a later one came before there was room for a pong.
     PongsSkipped = 54;
+    /// Process: turns in which a connection had more frames than `websocket.frames_per_turn`.
+    TurnsFull = 55;
     /// Task process: the task in hand, 0 if none.
     TaskInHand = 40;
     /// Task process: the slot that asked for it.

@@ -212,6 +212,7 @@ fn worker(slot: usize, row: &ProcessRow, mailbox_bytes: Option<u64>) -> Json {
             "http_refused": row.value(Cell::HttpFull),
             "dead_closed": row.value(Cell::DeadClosed),
             "pongs_skipped": row.value(Cell::PongsSkipped),
+            "turns_full": row.value(Cell::TurnsFull),
             "message_timeouts": row.value(Cell::MessageTimeouts),
             "pool_full": row.value(Cell::PoolFull),
             "requests": row.value(Cell::Requests),

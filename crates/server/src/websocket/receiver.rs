@@ -98,6 +98,12 @@ impl Progress {
         self.0 == [0; 3]
     }
 
+    /// How much of the payload of the frame under way is still to come; 0 between frames.
+    #[must_use]
+    pub fn frame_bytes_left(&self) -> u64 {
+        State::unpack(self.0).frame_left
+    }
+
     /// Takes one event from the front of `input`, unmasking in place, and says how many bytes it took.
     ///
     /// Call again with what follows until [`Event::Incomplete`]. Bytes that were taken must not be given again.
@@ -433,6 +439,7 @@ mod tests {
         };
         assert_eq!((taken, event), (5, expected));
         assert!(rested.is_idle());
+        assert_eq!(rested.frame_bytes_left(), 0);
     }
 
     #[test]

@@ -33,8 +33,9 @@ pub(crate) struct Connection {
     pub(crate) queued: bool,
     /// When the last byte came.
     pub(crate) last_read: Millis,
-    /// Frames that came in one piece with the upgrade, until it is answered.
-    pub(crate) early: Vec<u8>,
+    /// Bytes of a WebSocket that are read and not served yet: frames that came in one piece with the
+    /// upgrade, or more of them than a turn takes. While there are any nothing more is read.
+    pub(crate) held: Vec<u8>,
 }
 
 /// What a connection is.
@@ -168,7 +169,7 @@ impl Connection {
             touched: false,
             queued: false,
             last_read: now,
-            early: Vec::new(),
+            held: Vec::new(),
         }
     }
 

@@ -43,11 +43,14 @@ struct HttpLeftover {
     ending: bool,
 }
 
-/// A WebSocket whose output is not all with the kernel, or that is closing.
+/// A WebSocket whose output is not all with the kernel, whose input is not all served, or that is
+/// closing.
 #[derive(Debug, Serialize, Deserialize)]
 struct OutputLeftover {
     conn: ConnId,
     output: Vec<u8>,
+    /// Read, and not served yet.
+    input: Vec<u8>,
     /// The output begins in the middle of a frame.
     half_out: bool,
     closing: Option<ClosingLeftover>,
@@ -95,10 +98,15 @@ impl Core {
                     pending: http.pending.clone(),
                     ending: http.ending,
                 }),
-                Stage::Open(open) if !output.is_empty() || open.closing.is_some() => {
+                Stage::Open(open)
+                    if !output.is_empty()
+                        || !connection.held.is_empty()
+                        || open.closing.is_some() =>
+                {
                     leftover.outputs.push(OutputLeftover {
                         conn: open.conn,
                         output,
+                        input: connection.held.clone(),
                         half_out: connection.half_out,
                         closing: open.closing.as_ref().map(ClosingLeftover::of),
                     });
@@ -208,6 +216,9 @@ impl<A: App> Worker<'_, A> {
 
     fn restore_output(&mut self, key: usize, left: OutputLeftover) {
         self.core.connections[key].half_out = left.half_out;
+        self.core.connections[key].held = left.input;
+        // Nobody tells of input that is read already.
+        self.core.make_ready(key);
         self.core.touch(key);
         let connection = &mut self.core.connections[key];
         connection.make_room_for(left.output.len());
@@ -286,6 +297,8 @@ impl<A: App> Worker<'_, A> {
             core.transport_lost(key);
         }
         core.touch(key);
+        // Requests that came whole and waited for their turn are told of by no edge.
+        core.make_ready(key);
     }
 }
 

@@ -35,8 +35,13 @@ impl<A: App> Worker<'_, A> {
             return self.read_into(key, buffer).0;
         }
         if http.input.len() > limits.max_head_bytes + limits.max_body_bytes {
-            // A client that pipelines without end waits until its first request is answered.
-            return Reading::Drained;
+            // A client that pipelines without end waits until its first requests are answered.
+            self.take_requests(key);
+            let http = self.core.connections[key].http_mut();
+            let full = http.is_some_and(|http| {
+                http.input.len() > limits.max_head_bytes + limits.max_body_bytes
+            });
+            return if full { Reading::Drained } else { Reading::More };
         }
         let (reading, length) = self.read_into(key, &mut buffer[..READ_BYTES]);
         let until = self.core.now + self.core.config.handshake_timeout_ms;
@@ -52,13 +57,20 @@ impl<A: App> Worker<'_, A> {
         reading
     }
 
-    /// Serves the requests that are whole, up to one that waits for its answer.
+    /// Serves the requests that are whole, up to one that waits for its answer, and no more than a turn
+    /// takes.
     fn take_requests(&mut self, key: usize) {
         let limits = self.http_limits();
+        let mut left = self.core.config.frames_per_turn;
         while let Some(http) = self.core.connections.get_mut(key).and_then(|c| c.http_mut()) {
             if http.ending || http.pending.is_some() {
                 return;
             }
+            if left == 0 && !http.input.is_empty() {
+                self.core.row.add(Cell::TurnsFull, 1);
+                return self.core.make_ready(key);
+            }
+            left = left.saturating_sub(1);
             match parse_request(&http.input, &limits) {
                 Ok(None) => {
                     if awaits_continue(&http.input, &limits) {
@@ -87,9 +99,9 @@ impl<A: App> Worker<'_, A> {
     /// The request was an upgrade: what came behind it are frames already.
     fn take_first_frames(&mut self, key: usize) {
         let Some(connection) = self.core.connections.get_mut(key) else { return };
-        let mut early = mem::take(&mut connection.early);
-        if !early.is_empty() {
-            self.take_bytes(key, &mut early);
+        let mut held = mem::take(&mut connection.held);
+        if !held.is_empty() {
+            self.take_bytes(key, &mut held);
         }
     }
 
@@ -236,7 +248,7 @@ impl<A: App> Worker<'_, A> {
         let connection = &mut core.connections[key];
         let stage = mem::replace(&mut connection.stage, Stage::Open(OpenStage::new(conn)));
         if let Stage::Http(http) = stage {
-            connection.early = http.input;
+            connection.held = http.input;
         }
         // A fresh outbox holds an answer: HTTP connections have nothing else queued.
         let _ = connection

@@ -15,8 +15,8 @@ use std::io;
 use std::mem;
 use tracing::{debug, info};
 
-/// Most bytes read at once from a connection that is between messages: enough to batch, little enough
-/// that a busy connection gives way to others soon.
+/// Most bytes read at once from a connection, beside what is missing of the frame under way: enough to
+/// batch, little enough that a busy connection gives way to others soon.
 const READ_SMALL_BYTES: usize = 32 << 10;
 
 /// Reads before a client is judged; one that keeps sending longer is not silent.
@@ -29,6 +29,14 @@ pub(super) enum Reading {
     More,
     /// Nothing more for now.
     Drained,
+}
+
+/// How many bytes were served.
+enum Taken {
+    /// All whole frames; what is behind them is one that is cut.
+    All(usize),
+    /// As many frames as one turn takes; behind them may be more.
+    Share(usize),
 }
 
 impl<A: App> Worker<'_, A> {
@@ -56,11 +64,16 @@ impl<A: App> Worker<'_, A> {
 
     fn read_open(&mut self, key: usize, buffer: &mut [u8]) -> Reading {
         self.core.touch(key);
+        if !self.core.connections[key].held.is_empty() {
+            let mut held = mem::take(&mut self.core.connections[key].held);
+            self.take_bytes(key, &mut held);
+            return Reading::More;
+        }
         let held = self.take_cut(key, buffer);
-        let room = match self.core.connections[key].open() {
-            Some(open) if !open.progress.is_idle() => buffer.len(),
-            _ => READ_SMALL_BYTES.min(buffer.len()),
-        };
+        let missing =
+            self.core.connections[key].open().map_or(0, |o| o.progress.frame_bytes_left());
+        let missing = usize::try_from(missing).unwrap_or(usize::MAX);
+        let room = missing.saturating_add(READ_SMALL_BYTES).min(buffer.len());
         let (reading, length) = self.read_into(key, &mut buffer[held..room]);
         if length > 0 {
             self.take_bytes(key, &mut buffer[..held + length]);
@@ -118,12 +131,28 @@ impl<A: App> Worker<'_, A> {
         let conn = open.conn;
         open.pinged = None;
         match self.take_events(key, conn, bytes) {
-            Ok(taken) => {
+            Ok(Taken::All(taken)) => {
                 self.note_life(key, conn);
                 self.save_rest(key, conn, &bytes[taken..]);
             }
+            Ok(Taken::Share(taken)) => {
+                self.note_life(key, conn);
+                self.save_rest(key, conn, &[]);
+                self.hold(key, &bytes[taken..]);
+            }
             Err(violation) => self.refuse(key, violation),
         }
+    }
+
+    /// Keeps bytes for the next turn: this one has served enough frames of the connection.
+    fn hold(&mut self, key: usize, rest: &[u8]) {
+        let Some(connection) = self.core.connections.get_mut(key) else { return };
+        if rest.is_empty() || connection.open().is_none_or(|open| open.closing.is_some()) {
+            return;
+        }
+        connection.held = rest.to_vec();
+        self.core.row.add(Cell::TurnsFull, 1);
+        self.core.make_ready(key);
     }
 
     fn take_events(
@@ -131,12 +160,12 @@ impl<A: App> Worker<'_, A> {
         key: usize,
         conn: ConnId,
         bytes: &mut [u8],
-    ) -> Result<usize, Violation> {
+    ) -> Result<Taken, Violation> {
         let limits = self.core.limits;
         let mut at = 0;
-        loop {
+        for _ in 0..self.core.config.frames_per_turn {
             let Some(open) = self.core.connections.get_mut(key).and_then(|c| c.open_mut()) else {
-                return Ok(bytes.len());
+                return Ok(Taken::All(bytes.len()));
             };
             let closing = open.closing.is_some();
             let (used, event) = open.progress.next(&mut bytes[at..], &limits)?;
@@ -146,10 +175,10 @@ impl<A: App> Worker<'_, A> {
                 open.began = None;
             }
             match event {
-                Event::Incomplete => return Ok(at),
+                Event::Incomplete => return Ok(Taken::All(at)),
                 Event::Close { code, reason } => {
                     self.peer_closes(key, code, reason);
-                    return Ok(bytes.len());
+                    return Ok(Taken::All(bytes.len()));
                 }
                 // Our close frame is out: the peer may still be sending, nobody listens.
                 _ if closing => {}
@@ -163,6 +192,7 @@ impl<A: App> Worker<'_, A> {
                 }
             }
         }
+        Ok(Taken::Share(at))
     }
 
     /// A piece of a message: kept in the pool until the last one comes.

@@ -49,7 +49,9 @@ impl<A: App> Worker<'_, A> {
             return;
         }
         let crossing = connection.outbox.crossing();
-        if connection.outbox.is_empty() && !connection.touched {
+        // Input that is read and not served would be lost with this worker.
+        let done = connection.outbox.is_empty() && connection.held.is_empty();
+        if done && !connection.touched {
             self.core.keep_warm(key);
             self.core.mark(key, Service::Clean);
         }
