@@ -27,6 +27,12 @@ pub struct Config {
     pub daemonize: bool,
     /// Connections the kernel queues for each listener.
     pub backlog: i32,
+    /// Connections of one client address, over all workers; 0 for any number.
+    pub max_connections_per_ip: u32,
+    /// Connections accepted a second, over all workers; 0 for any number.
+    pub accept_rate: u32,
+    /// Connections a second that one client address may open; 0 for any number.
+    pub accept_rate_per_ip: u32,
     /// Messages after which a worker is replaced; 0 for never.
     pub max_request: u64,
     /// What a graceful stop may take, in milliseconds.
@@ -141,6 +147,24 @@ pub const SERVER_KEYS: &[KeySpec] = &[
         duration(0, HOUR_MS),
         "\"30s\"",
         "How long output may stay unacknowledged before its connection is dead; 0 is the kernel's limit.",
+    ),
+    reload(
+        "server.max_connections_per_ip",
+        KeyKind::Count { min: 0, max: SESSIONS_MAX },
+        "0",
+        "Connections of one client address (IPv6: /64); 0 is any number.",
+    ),
+    reload(
+        "server.accept_rate",
+        KeyKind::Count { min: 0, max: MIB },
+        "0",
+        "Connections accepted a second; others wait in the kernel's queue; 0 is any number.",
+    ),
+    reload(
+        "server.accept_rate_per_ip",
+        KeyKind::Count { min: 0, max: MIB },
+        "0",
+        "Connections a second that one client address may open; 0 is any number.",
     ),
     reload(
         "server.max_request",
@@ -279,6 +303,9 @@ impl Config {
             run_dir,
             daemonize: settings.bool("server.daemonize"),
             backlog: bounded(settings.count("server.backlog")),
+            max_connections_per_ip: bounded(settings.count("server.max_connections_per_ip")),
+            accept_rate: bounded(settings.count("server.accept_rate")),
+            accept_rate_per_ip: bounded(settings.count("server.accept_rate_per_ip")),
             max_request: settings.count("server.max_request"),
             stop_timeout_ms: settings.duration_ms("server.stop_timeout"),
             tcp_user_timeout_ms: settings.duration_ms("server.tcp_user_timeout"),

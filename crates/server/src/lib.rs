@@ -47,6 +47,7 @@ pub mod ledger;
 pub mod logging;
 mod master;
 pub mod outbox;
+pub mod peers;
 pub mod process;
 pub mod run_dir;
 pub mod scoreboard;

@@ -98,6 +98,12 @@ cells! {
     PongsSkipped = 54;
     /// Process: turns in which a connection had more frames than `websocket.frames_per_turn`.
     TurnsFull = 55;
+    /// Process: connections refused because their address had `server.max_connections_per_ip`.
+    FullPerIp = 56;
+    /// Process: connections refused because their address opened them too fast.
+    TooFastPerIp = 57;
+    /// Process: turns in which nothing more was accepted because of `server.accept_rate`.
+    AcceptDelayed = 58;
     /// Task process: the task in hand, 0 if none.
     TaskInHand = 40;
     /// Task process: the slot that asked for it.

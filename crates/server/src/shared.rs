@@ -5,6 +5,7 @@
 
 use crate::app::AreaRequest;
 use crate::ledger::Ledger;
+use crate::peers::Peers;
 use crate::scoreboard::Scoreboard;
 use crate::sessions::Sessions;
 use crate::timer::TimerTable;
@@ -62,6 +63,8 @@ pub struct Shared {
     pub scoreboard: Scoreboard,
     /// Armed timers.
     pub timers: TimerTable,
+    /// Connections by client address.
+    pub peers: Peers,
     /// The application's areas.
     pub areas: Areas,
     /// The whole segment in bytes.
@@ -88,6 +91,7 @@ impl Shared {
         let scoreboard =
             plan.reserve(Scoreboard::words_needed(sizes.workers, sizes.tasks, sizes.processes));
         let timers = plan.reserve(TimerTable::words_needed(sizes.timers));
+        let peers = plan.reserve(Peers::words_needed(sizes.workers, sizes.descriptors));
         let areas: Vec<(AreaRequest, Area)> =
             app_areas.iter().map(|request| (*request, plan.reserve(request.words))).collect();
         let region = Region::create(plan.words())?;
@@ -97,6 +101,12 @@ impl Shared {
             ledger: Ledger::new(ledger.words(region)),
             scoreboard: Scoreboard::new(scoreboard.words(region), sizes.workers, sizes.tasks),
             timers: TimerTable::new(timers.words(region)),
+            peers: Peers::new(
+                peers.words(region),
+                sizes.workers,
+                sizes.descriptors,
+                dunlin_table::random_seed(),
+            ),
             areas: Areas {
                 named: areas
                     .into_iter()

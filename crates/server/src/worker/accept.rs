@@ -9,11 +9,33 @@ use crate::ledger::DescriptorKind;
 use crate::scoreboard::Cell;
 use crate::sys::{descriptor, socket};
 use std::io::IoSlice;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
 use tracing::error;
 
 /// Connections taken in per turn, so that a storm of them does not keep others waiting.
 const ACCEPTS_PER_TURN: usize = 64;
+
+/// Why a connection is turned away at the door, with 503.
+struct Full {
+    cell: Cell,
+    text: &'static str,
+    /// In seconds.
+    retry_after: &'static str,
+}
+
+const TOO_MANY_PLAIN: Full =
+    Full { cell: Cell::HttpFull, text: "http.max_connections are open", retry_after: "1" };
+const TOO_MANY_OF_ONE: Full = Full {
+    cell: Cell::FullPerIp,
+    text: "server.max_connections_per_ip are open",
+    retry_after: "10",
+};
+const TOO_FAST: Full = Full {
+    cell: Cell::TooFastPerIp,
+    text: "server.accept_rate_per_ip is reached",
+    retry_after: "1",
+};
 
 impl<A: App> Worker<'_, A> {
     /// Takes in what waits, up to the turn's share.
@@ -22,18 +44,26 @@ impl<A: App> Worker<'_, A> {
             return;
         }
         let listeners = self.core.wiring.listeners[self.core.slot.index()].clone();
+        let rate = self.core.config.accept_rate;
         let mut empty = 0;
         for turn in 0..ACCEPTS_PER_TURN {
+            if !self.core.shared.peers.may_accept(self.core.now, rate) {
+                // They wait in the kernel's queue; the next sweep looks again.
+                self.core.row.add(Cell::AcceptDelayed, 1);
+                self.core.accept_ready = false;
+                return;
+            }
             let listener = listeners[turn % listeners.len()];
             match socket::accept(listener) {
                 Ok(Some(connection)) => {
                     empty = 0;
+                    self.core.shared.peers.note_accepted(self.core.now, rate);
                     self.take_in(connection);
                 }
                 Ok(None) => empty += 1,
                 Err(error) => {
                     // Out of descriptors: what waits stays in the queue until one is free.
-                    error!(%error, "no connection can be taken in");
+                    crate::limited!(error, %error, "no connection can be taken in");
                     empty += 1;
                 }
             }
@@ -54,13 +84,21 @@ impl<A: App> Worker<'_, A> {
             core.row.add(Cell::Closed, 1);
             return;
         };
-        let open: u64 = core.shared.scoreboard.worker_sum(Cell::HttpOpen);
-        if open >= u64::from(core.config.http_max_connections) {
-            self.turn_away(connection);
-            return;
+        if let Some(why) = self.full(peer.ip()) {
+            return self.turn_away(connection, peer, &why);
         }
+        let core = &mut self.core;
         socket::set_user_timeout(connection, core.config.tcp_user_timeout_ms);
         let mut fresh = core.connection(connection, peer);
+        // Counted first and then looked at: two workers never let in one each where there is room for one.
+        let most = u64::from(core.config.max_connections_per_ip);
+        if most > 0
+            && let Some(address) = fresh.counted
+            && core.shared.peers.count(address) > most
+        {
+            core.uncount(&fresh);
+            return self.turn_away(connection, peer, &TOO_MANY_OF_ONE);
+        }
         if let Some(http) = fresh.http_mut() {
             http.deadline = core.now + core.config.handshake_timeout_ms;
         }
@@ -75,14 +113,31 @@ impl<A: App> Worker<'_, A> {
         self.hook(|app, context| app.connect(context, peer));
     }
 
-    fn turn_away(&mut self, connection: RawFd) {
+    /// Why a client at this address cannot be let in, but for the number of its connections.
+    fn full(&self, ip: IpAddr) -> Option<Full> {
+        let core = &self.core;
+        if core.shared.scoreboard.worker_sum(Cell::HttpOpen)
+            >= u64::from(core.config.http_max_connections)
+        {
+            return Some(TOO_MANY_PLAIN);
+        }
+        let address = core.shared.peers.address(ip);
+        let rate = core.config.accept_rate_per_ip;
+        let may_open = core.shared.peers.may_open(address, core.now, rate);
+        (!may_open).then_some(TOO_FAST)
+    }
+
+    fn turn_away(&mut self, connection: RawFd, peer: SocketAddr, why: &Full) {
+        crate::limited!(info, %peer, why = why.text, "a connection is turned away");
         let core = &mut self.core;
-        core.row.add(Cell::HttpFull, 1);
+        core.row.add(why.cell, 1);
         let mut answer = Vec::new();
-        let refusal = Refusal::new(503, "http.max_connections are open").with("Retry-After", "1");
+        let refusal = Refusal::new(503, why.text).with("Retry-After", why.retry_after);
         encode_refusal(&mut answer, &refusal, false, false);
         // Best effort: there is no place to keep what the kernel does not take.
         let _ = socket::write(connection, &[IoSlice::new(&answer)]);
+        // What came already is read, so that the close is no reset that overtakes the answer.
+        let _ = socket::read(connection, &mut core.read_buffer);
         socket::end_output(connection);
         core.shared.ledger.clear(connection);
         descriptor::close(connection);

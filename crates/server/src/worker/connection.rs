@@ -9,6 +9,7 @@ use crate::clock::Millis;
 use crate::http::{Request, Upgrade};
 use crate::ids::{ConnId, RequestId};
 use crate::outbox::{Outbox, OutboxLimits};
+use crate::peers::Address;
 use crate::websocket::Progress;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -19,6 +20,8 @@ use std::os::fd::RawFd;
 pub(crate) struct Connection {
     pub(crate) descriptor: RawFd,
     pub(crate) peer: SocketAddr,
+    /// Where it is counted among the connections of its client, if it is.
+    pub(crate) counted: Option<Address>,
     pub(crate) stage: Stage,
     pub(crate) outbox: Outbox,
     /// The kernel takes output; falls on WouldBlock, rises on the edge.
@@ -160,6 +163,7 @@ impl Connection {
         Self {
             descriptor,
             peer,
+            counted: None,
             stage: Stage::Http(Box::default()),
             outbox: Outbox::new(outbox_bytes),
             // Optimistic: the first write tells.

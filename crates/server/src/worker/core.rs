@@ -198,12 +198,22 @@ impl Core {
         )
     }
 
-    /// A connection with an outbox of the configured size.
+    /// A connection with an outbox of the configured size, counted among those of its client.
     pub(super) fn connection(&self, descriptor: RawFd, peer: std::net::SocketAddr) -> Connection {
         let outbox_bytes = self.config.send_buffer_bytes + CONTROL_ROOM_BYTES;
         let mut connection = Connection::new(descriptor, peer, outbox_bytes, self.now);
         connection.outbox = connection.outbox.counted_in(&self.load);
+        let address = self.shared.peers.address(peer.ip());
+        let counted = self.shared.peers.add(self.slot.index(), address);
+        connection.counted = counted.then_some(address);
         connection
+    }
+
+    /// A connection is no more: its client has one less.
+    pub(super) fn uncount(&self, connection: &Connection) {
+        if let Some(address) = connection.counted {
+            self.shared.peers.remove(self.slot.index(), address);
+        }
     }
 
     /// Notes that the row of a session is served by the connection at `key`.

@@ -139,6 +139,7 @@ impl<A: App> Worker<'_, A> {
     /// row of the slot.
     pub(super) fn adopt(&mut self, rest: Option<RawFd>, why: Adoption, empty: bool) -> Adopted {
         let mut adopted = Adopted::default();
+        self.core.shared.peers.clear(self.core.slot.index());
         let leftover = rest.map_or_else(Leftover::default, |memfd| self.read_leftover(memfd));
         // Before any hook: what waited goes before what is sent now.
         self.core.post.restore_spilled(leftover.mail);

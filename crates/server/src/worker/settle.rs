@@ -117,6 +117,7 @@ impl<A: App> Worker<'_, A> {
     fn drop_connection(&mut self, key: usize) {
         let core = &mut self.core;
         let connection = core.connections.remove(key);
+        core.uncount(&connection);
         if let Stage::Http(http) = &connection.stage
             && let Some(pending) = &http.pending
         {

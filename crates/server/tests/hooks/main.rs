@@ -14,6 +14,7 @@ mod app;
 mod client;
 mod commands;
 mod crashes;
+mod door;
 mod flow;
 mod handshakes;
 mod opening;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         reloads::TESTS,
         crashes::TESTS,
         flow::TESTS,
+        door::TESTS,
         timing::TESTS,
     ];
     runner::run(&tests.concat())
