@@ -3,6 +3,7 @@
 use crate::support::http::Http;
 use crate::support::raw::{GOES_ON, PING, Raw, TEXT, TEXT_GOES_ON, frame};
 use crate::support::{Server, process, wait};
+use dunlin_server::logging::PEER_LINES_PER_SECOND;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -266,4 +267,39 @@ fn what_waits_for_its_turn_survives_a_reload() {
     for _ in 0..1_500 {
         assert_eq!(plain.answer().status, 200);
     }
+}
+
+#[test]
+fn a_hostile_client_costs_a_line_of_log_and_many_cost_few() {
+    let server = Server::start("[server]\nworkers = 1\n");
+    let offend = || {
+        let mut client = Raw::connect(server.address);
+        // Unmasked frames.
+        for _ in 0..100 {
+            client.send([TEXT, 1, b'x']);
+        }
+        assert_eq!(client.close_code(), 1002);
+    };
+    let lines = || -> Vec<String> {
+        let log = server.dir().log();
+        let about = log.lines().filter(|line| line.contains("breaks the protocol"));
+        about.map(ToOwned::to_owned).collect()
+    };
+    offend();
+    assert_eq!(lines().len(), 1);
+    let began = Instant::now();
+    (0..60).for_each(|_| offend());
+    let seconds = usize::try_from(began.elapsed().as_secs()).expect("a few") + 2;
+    assert!(lines().len() <= PEER_LINES_PER_SECOND as usize * seconds, "{:#?}", lines());
+    wait::until("a line that says how many were left out", || {
+        offend();
+        lines().iter().any(|line| line.contains("suppressed="))
+    });
+    let told = |line: &String| -> usize {
+        let count = line.split("suppressed=").nth(1).and_then(|rest| rest.split(' ').next());
+        1 + count.map_or(0, |count| count.parse().expect("a number"))
+    };
+    let all: usize = lines().iter().map(told).sum();
+    let violations = count(&server, "violations");
+    assert!(all as u64 <= violations && all >= 60, "{all} told of {violations}");
 }

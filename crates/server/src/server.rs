@@ -252,7 +252,8 @@ fn log_panics() {
             .map(|text| (*text).to_owned())
             .or_else(|| payload.downcast_ref::<String>().cloned())
             .unwrap_or_default();
-        tracing::error!(place, what, "panicked");
+        // In a hook it may be a client's doing.
+        crate::limited!(error, place, what, "panicked");
     }));
 }
 

@@ -11,7 +11,6 @@ use crate::sys::{descriptor, socket};
 use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
-use tracing::error;
 
 /// Connections taken in per turn, so that a storm of them does not keep others waiting.
 const ACCEPTS_PER_TURN: usize = 64;
@@ -106,7 +105,7 @@ impl<A: App> Worker<'_, A> {
         core.http_open += 1;
         core.row.set(Cell::HttpOpen, core.http_open);
         if let Err(error) = core.watch(key) {
-            error!(%error, "a connection cannot be watched");
+            crate::limited!(error, %error, "a connection cannot be watched");
             core.transport_lost(key);
             return;
         }

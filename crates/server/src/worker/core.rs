@@ -16,7 +16,6 @@ use crate::ipc::mailbox::Mailbox;
 use crate::ipc::pipe::Pipe;
 use crate::ipc::post::Post;
 use crate::ledger::Holder;
-use crate::logging::Limiter;
 use crate::outbox::{Load, Verdict};
 use crate::scoreboard::{Cell, ProcessRow};
 use crate::sessions::{Phase, Service};
@@ -90,7 +89,6 @@ pub(crate) struct Core {
     pub(super) next_sweep: Millis,
     /// The memfd of what was laid down at rest.
     pub(super) rest: Option<RawFd>,
-    pub(super) violations: Limiter,
     /// [`App::goodbye`](crate::app::App::goodbye).
     pub(super) goodbye: fn(u16, &str) -> Option<String>,
 }
@@ -135,7 +133,6 @@ impl Core {
             served: 0,
             next_sweep: Millis(0),
             rest: None,
-            violations: Limiter::new(10),
             goodbye,
             shared,
             config,

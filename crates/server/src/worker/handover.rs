@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
-use tracing::{error, warn};
+use tracing::error;
 
 /// What does not fit into rows and pool, at rest.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -224,7 +224,7 @@ impl<A: App> Worker<'_, A> {
         let connection = &mut self.core.connections[key];
         connection.make_room_for(left.output.len());
         if connection.outbox.push(&left.output) == crate::outbox::Verdict::Overflow {
-            warn!(peer = %connection.peer, "unsent output exceeds a smaller websocket.send_buffer");
+            crate::limited!(warn, peer = %connection.peer, "unsent output exceeds a smaller websocket.send_buffer");
             self.core.transport_lost(key);
             return;
         }
@@ -265,7 +265,7 @@ impl<A: App> Worker<'_, A> {
         core.bind_row(conn, key);
         core.sessions_open += 1;
         if let Err(error) = core.watch(key) {
-            error!(%error, "an adopted connection cannot be watched");
+            crate::limited!(error, %error, "an adopted connection cannot be watched");
             core.transport_lost(key);
         }
         Some(key)
@@ -294,7 +294,7 @@ impl<A: App> Worker<'_, A> {
             core.pending.insert(id, key);
         }
         if let Err(error) = core.watch(key) {
-            error!(%error, "an adopted connection cannot be watched");
+            crate::limited!(error, %error, "an adopted connection cannot be watched");
             core.transport_lost(key);
         }
         core.touch(key);

@@ -115,7 +115,7 @@ impl<A: App> Worker<'_, A> {
         let called = catch_unwind(AssertUnwindSafe(|| call(app, &mut Context::new(core))));
         if called.is_err() {
             self.core.row.add(crate::scoreboard::Cell::HookPanics, 1);
-            error!("a hook panicked");
+            crate::limited!(error, "a hook panicked");
         }
         called.ok()
     }

@@ -13,7 +13,7 @@ use crate::websocket::{Event, Opcode, Violation};
 use dunlin_table::{PoolError, PoolLimits};
 use std::io;
 use std::mem;
-use tracing::{debug, info};
+use tracing::debug;
 
 /// Most bytes read at once from a connection, beside what is missing of the frame under way: enough to
 /// batch, little enough that a busy connection gives way to others soon.
@@ -273,9 +273,7 @@ impl<A: App> Worker<'_, A> {
     fn refuse(&mut self, key: usize, violation: Violation) {
         self.core.row.add(Cell::Violations, 1);
         let peer = self.core.connections[key].peer;
-        if self.core.violations.admit(self.core.now).is_some() {
-            info!(%peer, %violation, "a client breaks the protocol");
-        }
+        crate::limited!(info, %peer, %violation, "a client breaks the protocol");
         let already = self.core.connections[key]
             .open_mut()
             .and_then(|open| open.closing.as_mut())
