@@ -53,6 +53,12 @@ pub struct Config {
     pub receive_pool_bytes: usize,
     /// The largest message a client may send, in bytes.
     pub max_message_bytes: u64,
+    /// Whether messages are compressed for clients that offer it.
+    pub compression: bool,
+    /// The shortest message that is compressed, in bytes.
+    pub compression_threshold_bytes: usize,
+    /// How hard to compress: 1, quick, to 9, thorough.
+    pub compression_level: u8,
     /// How long an upgrade may take, in milliseconds.
     pub handshake_timeout_ms: u64,
     /// How long a message may take from its first byte to its last, in milliseconds.
@@ -221,6 +227,24 @@ pub const SERVER_KEYS: &[KeySpec] = &[
         "The largest message a client may send.",
     ),
     reload(
+        "websocket.compression",
+        KeyKind::Bool,
+        "false",
+        "Compress messages for new clients that offer it (permessage-deflate).",
+    ),
+    reload(
+        "websocket.compression_threshold",
+        KeyKind::Size { min: 0, max: 64 * MIB },
+        "\"1KiB\"",
+        "The shortest message that is compressed.",
+    ),
+    reload(
+        "websocket.compression_level",
+        KeyKind::Count { min: 1, max: 9 },
+        "1",
+        "How hard to compress: 1 is quick, 9 is thorough.",
+    ),
+    reload(
         "websocket.handshake_timeout",
         duration(100, HOUR_MS),
         "\"10s\"",
@@ -316,6 +340,9 @@ impl Config {
             max_sessions: bounded(settings.count("table.max_sessions")),
             receive_pool_bytes: bounded(settings.size("table.receive_pool")),
             max_message_bytes: settings.size("websocket.max_message"),
+            compression: settings.bool("websocket.compression"),
+            compression_threshold_bytes: bounded(settings.size("websocket.compression_threshold")),
+            compression_level: bounded(settings.count("websocket.compression_level")),
             handshake_timeout_ms: settings.duration_ms("websocket.handshake_timeout"),
             message_timeout_ms: settings.duration_ms("websocket.message_timeout"),
             ping_interval_ms: settings.duration_ms("websocket.ping_interval"),
@@ -425,7 +452,7 @@ trait Bounded {
 macro_rules! bounded_by_its_type {
     ($($number:ty)*) => { $(impl Bounded for $number { const MOST: Self = <$number>::MAX; })* };
 }
-bounded_by_its_type!(u16 i32 u32 usize);
+bounded_by_its_type!(u8 u16 i32 u32 usize);
 
 const fn duration(min_ms: u64, max_ms: u64) -> KeyKind {
     KeyKind::Duration { min_ms, max_ms }

@@ -119,6 +119,16 @@ cells! {
     TasksFailedInside = 44;
     /// Task process: tasks it has taken out of the queue.
     TasksTaken = 45;
+    /// Process: compressed messages received.
+    CompressedIn = 37;
+    /// Process: messages sent compressed, each recipient counted.
+    CompressedOut = 38;
+    /// Process: runs of the compressor; a message for many is compressed once for each size of window.
+    Compressions = 39;
+    /// Process: bytes that compressed messages sent were shorter than the messages.
+    SavedBytes = 46;
+    /// Process: compressed messages refused because they inflate over `websocket.max_message`.
+    BombsRefused = 47;
     /// Timer process: timers and deadlines it has seen armed at its last look.
     TimersArmed = 48;
     /// Timer process: timers and deadlines it has reported due.

@@ -9,7 +9,7 @@
 
 use crate::clock::{self, Millis};
 use crate::ids::{ConnId, SlotId};
-use crate::websocket::Progress;
+use crate::websocket::{Agreement, Progress};
 use dunlin_table::{
     Chain, Column, ColumnId, ColumnKind, CounterId, LayoutError, Row, RowId, Rows, Schema,
     ValueRef, WriteError,
@@ -71,10 +71,11 @@ struct Columns {
     message_began: CounterId,
     message: [CounterId; 2],
     cut: [CounterId; 2],
+    compression: CounterId,
     subprotocol: ColumnId,
 }
 
-const COUNTERS: [&str; 18] = [
+const COUNTERS: [&str; 19] = [
     "state",
     "descriptor",
     "home",
@@ -93,6 +94,7 @@ const COUNTERS: [&str; 18] = [
     "message_length",
     "cut_ends",
     "cut_length",
+    "compression",
 ];
 
 /// Longest subprotocol a row keeps, in bytes.
@@ -146,6 +148,7 @@ impl Sessions {
             message_began: counter("message_began"),
             message: [counter("message_ends"), counter("message_length")],
             cut: [counter("cut_ends"), counter("cut_length")],
+            compression: counter("compression"),
             subprotocol: schema
                 .column("subprotocol")
                 .expect("`schema` adds every framework column by this name"),
@@ -344,6 +347,15 @@ impl Sessions {
         subprotocol: &str,
     ) -> Result<(), WriteError> {
         self.write(conn, &[(self.columns.subprotocol, ValueRef::Str(subprotocol))])
+    }
+
+    /// How the connection's messages may be compressed, if at all.
+    pub(crate) fn agreement(&self, conn: ConnId) -> Option<Agreement> {
+        Agreement::from_word(self.word(conn, self.columns.compression)?)
+    }
+
+    pub(crate) fn set_agreement(&self, conn: ConnId, agreement: Option<Agreement>) {
+        self.store(conn, self.columns.compression, Agreement::to_word(agreement));
     }
 
     pub(crate) fn free(&self, conn: ConnId) -> bool {

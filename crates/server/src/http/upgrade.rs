@@ -66,12 +66,13 @@ pub fn check_upgrade(request: &Request) -> Result<Upgrade, Refusal> {
     Ok(Upgrade { key: key.to_owned(), subprotocols: subprotocols(request)? })
 }
 
-/// Appends the answer that turns the connection into a WebSocket. `extra` may add headers, such as cookies
-/// or an agreed extension, but none that the handshake itself writes.
+/// Appends the answer that turns the connection into a WebSocket. `extensions` is the value of that header,
+/// if any was agreed on; `extra` may add headers, such as cookies, but none that the handshake itself writes.
 pub fn encode_switching(
     out: &mut Vec<u8>,
     key: &str,
     subprotocol: Option<&str>,
+    extensions: Option<&str>,
     extra: &[(String, String)],
 ) {
     write_status(out, 101);
@@ -80,6 +81,9 @@ pub fn encode_switching(
     write_header(out, "Sec-WebSocket-Accept", &derive_accept_key(key.as_bytes()));
     if let Some(subprotocol) = subprotocol {
         write_header(out, "Sec-WebSocket-Protocol", subprotocol);
+    }
+    if let Some(extensions) = extensions {
+        write_header(out, "Sec-WebSocket-Extensions", extensions);
     }
     for (name, value) in extra {
         if OWN_HEADERS.iter().all(|own| !name.eq_ignore_ascii_case(own)) {
@@ -90,11 +94,12 @@ pub fn encode_switching(
 }
 
 /// Headers of the answer that nobody else may write.
-const OWN_HEADERS: [&str; 6] = [
+const OWN_HEADERS: [&str; 7] = [
     "upgrade",
     "connection",
     "sec-websocket-accept",
     "sec-websocket-protocol",
+    "sec-websocket-extensions",
     "content-length",
     "transfer-encoding",
 ];
@@ -163,16 +168,25 @@ mod tests {
         let extra = [
             ("Set-Cookie".to_owned(), "a=b".to_owned()),
             ("Connection".to_owned(), "close".to_owned()),
+            ("Sec-WebSocket-Extensions".to_owned(), "x-made-up".to_owned()),
             ("X".to_owned(), "a\r\nb".to_owned()),
         ];
         let mut out = Vec::new();
-        encode_switching(&mut out, &upgrade.key, Some("chat"), &extra);
+        encode_switching(&mut out, &upgrade.key, Some("chat"), None, &extra);
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\nSec-WebSocket-Protocol: chat\r\n\
              Set-Cookie: a=b\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn an_agreed_extension_is_named_in_the_answer() {
+        let mut out = Vec::new();
+        encode_switching(&mut out, "key", None, Some("permessage-deflate; a=1"), &[]);
+        let line = "\r\nSec-WebSocket-Extensions: permessage-deflate; a=1\r\n";
+        assert!(String::from_utf8(out).unwrap().contains(line));
     }
 
     #[test]

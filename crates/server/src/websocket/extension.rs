@@ -29,23 +29,21 @@ impl Agreement {
     /// have no such window: an offer that insists on it is passed over.
     pub const LEAST_BITS: u8 = 9;
 
-    /// What to agree on with a client that sent `lines` as values of `Sec-WebSocket-Extensions`; `None` for
-    /// no compression.
-    #[must_use]
-    pub fn negotiate<'h>(lines: impl IntoIterator<Item = &'h str>) -> Option<Self> {
-        lines.into_iter().flat_map(|line| split(line, b',')).find_map(read_offer)
-    }
-
-    /// The value of `Sec-WebSocket-Extensions` in the answer.
+    /// What to agree on with a client that sent `lines` as values of `Sec-WebSocket-Extensions`, and the value
+    /// of that header in the answer; `None` for no compression.
     ///
-    /// `client_max_window_bits` is never named: our inflater takes every window.
+    /// The answer names `server_max_window_bits` exactly if the client did, as it must, and never
+    /// `client_max_window_bits`: our inflater takes every window.
     #[must_use]
-    pub fn answer(self) -> String {
-        let plain = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
-        match self.window_bits {
-            MOST => plain.to_owned(),
-            bits => format!("{plain}; server_max_window_bits={bits}"),
+    pub fn negotiate<'h>(lines: impl IntoIterator<Item = &'h str>) -> Option<(Self, String)> {
+        let mut offers = lines.into_iter().flat_map(|line| split(line, b','));
+        let asked_bits = offers.find_map(read_offer)?;
+        let mut answer =
+            format!("{PERMESSAGE_DEFLATE}; server_no_context_takeover; client_no_context_takeover");
+        if let Some(bits) = asked_bits {
+            answer += &format!("; server_max_window_bits={bits}");
         }
+        Some((Self { window_bits: asked_bits.unwrap_or(MOST) }, answer))
     }
 
     /// The base-2 logarithm of the window in which what is sent must be compressed: 9 to 15.
@@ -68,8 +66,8 @@ impl Agreement {
     }
 }
 
-/// The agreement that would keep one offer, if we can.
-fn read_offer(offer: &str) -> Option<Agreement> {
+/// The window that an offer asks of us, if any; `None` for an offer that cannot be kept.
+fn read_offer(offer: &str) -> Option<Option<u8>> {
     let mut parts = split(offer, b';');
     if parts.next().map(trim) != Some(PERMESSAGE_DEFLATE) {
         return None;
@@ -94,8 +92,7 @@ fn read_offer(offer: &str) -> Option<Agreement> {
             return None;
         }
     }
-    let window_bits = server_bits.unwrap_or(MOST);
-    (window_bits >= Agreement::LEAST_BITS).then_some(Agreement { window_bits })
+    server_bits.is_none_or(|bits| bits >= Agreement::LEAST_BITS).then_some(server_bits)
 }
 
 /// A window size as RFC 7692 writes it: 8 to 15, in decimal, without leading zeros.
@@ -153,7 +150,7 @@ mod tests {
     const BOTH: &str = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
 
     fn answer(lines: &[&str]) -> Option<String> {
-        Agreement::negotiate(lines.iter().copied()).map(Agreement::answer)
+        Agreement::negotiate(lines.iter().copied()).map(|(_, answer)| answer)
     }
 
     #[test]
@@ -165,7 +162,6 @@ mod tests {
             "permessage-deflate;client_max_window_bits=8",
             "permessage-deflate; client_max_window_bits=\"10\"; client_no_context_takeover",
             "permessage-deflate; server_no_context_takeover",
-            "permessage-deflate; server_max_window_bits=15",
         ] {
             assert_eq!(answer(&[offer]).as_deref(), Some(BOTH), "{offer}");
         }
@@ -173,7 +169,7 @@ mod tests {
 
     #[test]
     fn the_window_a_client_asks_for_is_kept() {
-        for bits in 9..=14 {
+        for bits in 9..=15 {
             let offer = format!("permessage-deflate; server_max_window_bits={bits}");
             let expected = format!("{BOTH}; server_max_window_bits={bits}");
             assert_eq!(answer(&[&offer]), Some(expected));
@@ -283,14 +279,15 @@ mod tests {
             let good = parameters.iter().all(|(_, good)| *good) && names.len() == parameters.len();
             let got = Agreement::negotiate([offer.as_str()]);
             prop_assert_eq!(got.is_some(), good, "{}", offer);
-            if let Some(agreement) = got {
+            if let Some((agreement, answer)) = got.clone() {
                 let asked = parameters.iter().find_map(|(text, _)| {
                     let value = text.strip_prefix("server_max_window_bits=")?;
                     value.trim_matches('"').parse().ok()
                 });
                 prop_assert_eq!(agreement.window_bits(), asked.unwrap_or(15));
+                prop_assert_eq!(answer.contains("server_max_window_bits"), asked.is_some());
                 // Our own answer is an offer that we would keep in the same way.
-                prop_assert_eq!(Agreement::negotiate([agreement.answer().as_str()]), got);
+                prop_assert_eq!(Agreement::negotiate([answer.as_str()]), got);
             }
         }
 

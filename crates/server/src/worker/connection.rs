@@ -10,7 +10,7 @@ use crate::http::{Request, Upgrade};
 use crate::ids::{ConnId, RequestId};
 use crate::outbox::{Outbox, OutboxLimits};
 use crate::peers::Address;
-use crate::websocket::Progress;
+use crate::websocket::{Agreement, Progress};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
@@ -105,6 +105,8 @@ pub(crate) struct OpenStage {
     pub(crate) progress: Progress,
     /// When the first byte of what is half received came: of a message, or of a cut frame.
     pub(crate) began: Option<Millis>,
+    /// How messages may be compressed, if at all; a copy of the row's.
+    pub(crate) agreement: Option<Agreement>,
     /// Bytes of a cut header or control frame lie in the pool.
     pub(crate) has_cut: bool,
     /// The deadline moves by so much with every frame.
@@ -121,11 +123,12 @@ pub(crate) struct OpenStage {
 }
 
 impl OpenStage {
-    pub(crate) fn new(conn: ConnId) -> Self {
+    pub(crate) fn new(conn: ConnId, agreement: Option<Agreement>) -> Self {
         Self {
             conn,
             progress: Progress::default(),
             began: None,
+            agreement,
             has_cut: false,
             heartbeat_ms: None,
             pong: None,

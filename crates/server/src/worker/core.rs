@@ -6,6 +6,7 @@
 //! connection to its place in `connections`.
 
 use super::Birth;
+use super::compression::{Compression, Outgoing};
 use super::connection::{Answer, Closing, Connection, Stage};
 use super::state::Life;
 use crate::app::{Closed, ClosedBy};
@@ -81,6 +82,7 @@ pub(crate) struct Core {
     pub(super) load: Load,
     /// Room for output is being made.
     pub(super) shedding: bool,
+    pub(super) compression: Compression,
     pub(super) limits: Limits,
     pub(super) http_open: u64,
     pub(super) sessions_open: u64,
@@ -127,6 +129,7 @@ impl Core {
             warm: Vec::new(),
             load: Load::default(),
             shedding: false,
+            compression: Compression::new(&config),
             limits,
             http_open: 0,
             sessions_open: 0,
@@ -271,14 +274,10 @@ impl Core {
     }
 
     /// Queues a message to an open connection. False: its outbox is full.
-    pub(super) fn queue_message(&mut self, key: usize, opcode: Opcode, payload: &[u8]) -> bool {
-        let kind = match opcode {
-            Opcode::Text => FrameKind::Text,
-            Opcode::Binary => FrameKind::Binary,
-        };
+    pub(super) fn queue_message(&mut self, key: usize, message: Outgoing<'_>) -> bool {
         let limit = self.config.send_buffer_bytes;
         self.touch(key);
-        self.make_output_room(payload.len());
+        self.make_output_room(message.payload.len());
         let warm = self.warm.pop();
         let Some(connection) = self.connections.get_mut(key) else { return false };
         if connection.open().is_none_or(|open| open.closing.is_some()) {
@@ -291,15 +290,24 @@ impl Core {
             self.warm.push(unused);
         }
         let connection = &mut self.connections[key];
+        let agreement = connection.open().and_then(|open| open.agreement);
+        let (wire, ran) = self.compression.wire(message, agreement);
+        let bytes = wire.payload_bytes();
+        self.row.add(Cell::Compressions, u64::from(ran));
         // A single message may always be as large as the whole outbox; the rest must fit beside.
-        if connection.outbox.queued_bytes() + payload.len() > limit.max(payload.len()) {
+        if connection.outbox.queued_bytes() + bytes > limit.max(bytes) {
             return false;
         }
-        let queued = connection.outbox.push_with(|tail| encode_frame(tail, kind, true, payload));
-        if queued == Verdict::Queued {
+        let queued = connection.outbox.push_with(|tail| wire.encode(tail)) == Verdict::Queued;
+        if queued {
             self.row.add(Cell::MessagesOut, 1);
+            if wire.is_compressed() {
+                let saved = message.payload.len() - bytes;
+                self.row.add(Cell::CompressedOut, 1);
+                self.row.add(Cell::SavedBytes, u64::try_from(saved).unwrap_or(0));
+            }
         }
-        queued == Verdict::Queued
+        queued
     }
 
     /// Queues a control frame.
@@ -321,7 +329,8 @@ impl Core {
             .is_some_and(|open| open.closing.is_none());
         if still_open && let Some(text) = (self.goodbye)(closed.code, &closed.reason) {
             // Where there is no room the close frame says it alone.
-            self.queue_message(key, Opcode::Text, text.as_bytes());
+            let message = self.compression.outgoing(Opcode::Text, text.as_bytes());
+            self.queue_message(key, message);
         }
         self.begin_close(key, closed);
     }

@@ -74,11 +74,13 @@ impl<A: App> Worker<'_, A> {
         let opcode = |text: bool| if text { Opcode::Text } else { Opcode::Binary };
         match mail {
             Mail::Deliver { to, text, droppable, payload } => {
-                self.core.deliver_here(ConnId::from_bits(*to), opcode(*text), payload, *droppable);
+                let message = self.core.compression.outgoing(opcode(*text), payload);
+                self.core.deliver_here(ConnId::from_bits(*to), message, *droppable);
             }
             Mail::DeliverMany { to, text, payload } => {
+                let message = self.core.compression.outgoing(opcode(*text), payload);
                 for bits in to {
-                    self.core.deliver_here(ConnId::from_bits(*bits), opcode(*text), payload, false);
+                    self.core.deliver_here(ConnId::from_bits(*bits), message, false);
                 }
             }
             Mail::Broadcast { text, payload } => self.core.broadcast_here(opcode(*text), payload),

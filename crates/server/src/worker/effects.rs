@@ -2,6 +2,7 @@
 //!
 //! Knows who is served here and who elsewhere; calls no hook.
 
+use super::compression::Outgoing;
 use super::connection::Answer;
 use super::core::Core;
 use crate::app::{Closed, ClosedBy, Handshake, Response, Sender};
@@ -30,8 +31,7 @@ impl Core {
     fn push_here(
         &mut self,
         key: usize,
-        opcode: Opcode,
-        payload: &[u8],
+        message: Outgoing<'_>,
         urgency: Urgency,
     ) -> Result<(), PushError> {
         if self.connections[key].open().is_none_or(|open| open.closing.is_some()) {
@@ -42,7 +42,7 @@ impl Core {
             self.row.add(Cell::Dropped, 1);
             return Err(PushError::OutboxFull);
         }
-        if self.queue_message(key, opcode, payload) {
+        if self.queue_message(key, message) {
             return Ok(());
         }
         match urgency {
@@ -53,27 +53,22 @@ impl Core {
     }
 
     /// Queues a message for a connection of this worker that came by mail.
-    pub(super) fn deliver_here(
-        &mut self,
-        conn: ConnId,
-        opcode: Opcode,
-        payload: &[u8],
-        droppable: bool,
-    ) {
+    pub(super) fn deliver_here(&mut self, conn: ConnId, message: Outgoing<'_>, droppable: bool) {
         let urgency = if droppable { Urgency::Droppable } else { Urgency::Keep };
         match self.key_of(conn) {
             // A full outbox has closed the connection, which tells its client.
-            Some(key) => drop(self.push_here(key, opcode, payload, urgency)),
+            Some(key) => drop(self.push_here(key, message, urgency)),
             None => self.row.add(Cell::MailStale, 1),
         }
     }
 
     pub(super) fn broadcast_here(&mut self, opcode: Opcode, payload: &[u8]) {
         let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
+        let message = self.compression.outgoing(opcode, payload);
         for key in keys {
             if self.connections[key].open().is_some_and(|open| open.announced) {
                 // A full outbox has closed the connection, which tells its client.
-                let _ = self.push_here(key, opcode, payload, Urgency::Keep);
+                let _ = self.push_here(key, message, Urgency::Keep);
             }
         }
     }
@@ -103,7 +98,8 @@ impl Effects for Core {
         urgency: Urgency,
     ) -> Result<(), PushError> {
         if let Some(key) = self.key_of(conn) {
-            return self.push_here(key, opcode, payload, urgency);
+            let message = self.compression.outgoing(opcode, payload);
+            return self.push_here(key, message, urgency);
         }
         let home = self.shared.sessions.home(conn).ok_or(PushError::NotOpen)?;
         if !self.shared.sessions.is_established(conn) {
@@ -120,10 +116,11 @@ impl Effects for Core {
 
     fn push_many(&mut self, conns: &[ConnId], opcode: Opcode, payload: &[u8]) -> usize {
         let mut taken = 0;
+        let message = self.compression.outgoing(opcode, payload);
         let mut elsewhere: Vec<(SlotId, Vec<ConnId>)> = Vec::new();
         for conn in conns.iter().copied() {
             if let Some(key) = self.key_of(conn) {
-                taken += usize::from(self.push_here(key, opcode, payload, Urgency::Keep).is_ok());
+                taken += usize::from(self.push_here(key, message, Urgency::Keep).is_ok());
             } else if self.shared.sessions.is_established(conn)
                 && let Some(home) = self.shared.sessions.home(conn)
             {

@@ -258,7 +258,8 @@ impl<A: App> Worker<'_, A> {
         let descriptor = core.shared.sessions.descriptor(conn)?;
         let peer = core.shared.sessions.peer(conn)?;
         let mut connection = core.connection(descriptor, peer);
-        connection.stage = Stage::Open(OpenStage::new(conn));
+        let agreement = core.shared.sessions.agreement(conn);
+        connection.stage = Stage::Open(OpenStage::new(conn, agreement));
         connection.last_read = core.shared.sessions.last_active(conn).unwrap_or(core.now);
         core.shared.ledger.note(descriptor, DescriptorKind::Session, core.holder);
         let key = core.connections.insert(connection);

@@ -245,15 +245,18 @@ impl<A: App> Worker<'_, A> {
             let refusal = Refusal::new(500, "the subprotocol's name is too long");
             return self.refuse_request(key, &refusal, false);
         }
+        let (agreement, extensions) = core.agree_on_compression(request).unzip();
+        core.shared.sessions.set_agreement(conn, agreement);
         let connection = &mut core.connections[key];
-        let stage = mem::replace(&mut connection.stage, Stage::Open(OpenStage::new(conn)));
+        let opened = Stage::Open(OpenStage::new(conn, agreement));
+        let stage = mem::replace(&mut connection.stage, opened);
         if let Stage::Http(http) = stage {
             connection.held = http.input;
         }
         // A fresh outbox holds an answer: HTTP connections have nothing else queued.
-        let _ = connection
-            .outbox
-            .push_with(|tail| encode_switching(tail, &upgrade.key, subprotocol, headers));
+        let _ = connection.outbox.push_with(|tail| {
+            encode_switching(tail, &upgrade.key, subprotocol, extensions.as_deref(), headers)
+        });
         core.bind_row(conn, key);
         core.http_open = core.http_open.saturating_sub(1);
         core.sessions_open += 1;

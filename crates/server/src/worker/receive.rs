@@ -161,12 +161,13 @@ impl<A: App> Worker<'_, A> {
         conn: ConnId,
         bytes: &mut [u8],
     ) -> Result<Taken, Violation> {
-        let limits = self.core.limits;
+        let mut limits = self.core.limits;
         let mut at = 0;
         for _ in 0..self.core.config.frames_per_turn {
             let Some(open) = self.core.connections.get_mut(key).and_then(|c| c.open_mut()) else {
                 return Ok(Taken::All(bytes.len()));
             };
+            limits.may_compress = open.agreement.is_some();
             let closing = open.closing.is_some();
             let (used, event) = open.progress.next(&mut bytes[at..], &limits)?;
             at += used;
@@ -184,43 +185,66 @@ impl<A: App> Worker<'_, A> {
                 _ if closing => {}
                 Event::Ping(payload) => self.core.answer_ping(key, payload),
                 Event::Pong(_) => {}
-                Event::Data { opcode, start: true, finish: true, payload, .. } => {
-                    self.deliver_message(key, conn, opcode, payload);
+                Event::Data { opcode, start: true, finish: true, compressed, payload, .. } => {
+                    self.deliver_whole(key, conn, opcode, compressed, payload)?;
                 }
-                Event::Data { opcode, finish, payload, .. } => {
-                    self.take_piece(key, conn, opcode, finish, payload);
+                Event::Data { opcode, finish, compressed, payload, .. } => {
+                    if finish {
+                        self.take_last_piece(key, conn, opcode, compressed, payload)?;
+                    } else {
+                        self.keep_piece(key, conn, payload);
+                    }
                 }
             }
         }
         Ok(Taken::Share(at))
     }
 
-    /// A piece of a message: kept in the pool until the last one comes.
-    fn take_piece(
+    /// A piece of a message, kept in the pool until the last one comes.
+    fn keep_piece(&mut self, key: usize, conn: ConnId, payload: &[u8]) {
+        let core = &mut self.core;
+        let chain = core.shared.sessions.message_chain(conn.row());
+        let limit = usize::try_from(core.limits.max_message_bytes).unwrap_or(usize::MAX);
+        let limits = PoolLimits::bytes(limit);
+        if let Err(error) = core.shared.pool.append(chain, conn.row(), payload, limits) {
+            self.pool_refuses(key, error);
+        }
+    }
+
+    /// The last piece of a message, whose other pieces lie in the pool.
+    fn take_last_piece(
         &mut self,
         key: usize,
         conn: ConnId,
         opcode: Opcode,
-        finish: bool,
+        compressed: bool,
         payload: &[u8],
-    ) {
+    ) -> Result<(), Violation> {
         let core = &mut self.core;
         let chain = core.shared.sessions.message_chain(conn.row());
-        if !finish {
-            let limit = usize::try_from(core.limits.max_message_bytes).unwrap_or(usize::MAX);
-            let limits = PoolLimits::bytes(limit);
-            if let Err(error) = core.shared.pool.append(chain, conn.row(), payload, limits) {
-                self.pool_refuses(key, error);
-            }
-            return;
-        }
         let mut message = mem::take(&mut core.message_buffer);
         message.clear();
         core.shared.pool.read_into(chain, &mut message);
         core.shared.pool.free(core.shared.sessions.message_chain(conn.row()));
         message.extend_from_slice(payload);
-        self.deliver_message(key, conn, opcode, &message);
+        let delivered = self.deliver_whole(key, conn, opcode, compressed, &message);
         self.core.message_buffer = message;
+        delivered
+    }
+
+    fn deliver_whole(
+        &mut self,
+        key: usize,
+        conn: ConnId,
+        opcode: Opcode,
+        compressed: bool,
+        payload: &[u8],
+    ) -> Result<(), Violation> {
+        if compressed {
+            return self.deliver_compressed(key, conn, opcode, payload);
+        }
+        self.deliver_message(key, conn, opcode, payload);
+        Ok(())
     }
 
     fn pool_refuses(&mut self, key: usize, error: PoolError) {
@@ -235,7 +259,13 @@ impl<A: App> Worker<'_, A> {
         self.core.close_by_engine(key, closed);
     }
 
-    fn deliver_message(&mut self, key: usize, conn: ConnId, opcode: Opcode, payload: &[u8]) {
+    pub(super) fn deliver_message(
+        &mut self,
+        key: usize,
+        conn: ConnId,
+        opcode: Opcode,
+        payload: &[u8],
+    ) {
         self.core.row.add(Cell::MessagesIn, 1);
         self.core.served += 1;
         let message = match opcode {

@@ -13,6 +13,7 @@
 mod app;
 mod client;
 mod commands;
+mod compression;
 mod crashes;
 mod door;
 mod flow;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         crashes::TESTS,
         flow::TESTS,
         door::TESTS,
+        compression::TESTS,
         timing::TESTS,
     ];
     runner::run(&tests.concat())
