@@ -8,6 +8,8 @@ use std::process::Command;
 const CHAT: &str = "[server]\nworkers = 2";
 const SHORT: &str = "[server]\nworkers = 2\n[im]\nlogin_timeout = \"500ms\"\nheartbeat = \"700ms\"\n\
                      [websocket]\nping_interval = \"0s\"";
+const COMPRESSED: &str =
+    "[server]\nworkers = 2\n[websocket]\ncompression = true\ncompression_threshold = 0";
 const FULL: &str = "[server]\nworkers = 2\n[table]\nmax_sessions = 2";
 
 #[test]
@@ -18,6 +20,18 @@ fn python_chats_over_two_workers() {
 #[test]
 fn node_chats_over_two_workers() {
     NODE.plays("chat", &Server::start(CHAT));
+}
+
+#[test]
+fn python_chats_compressed() {
+    PYTHON.plays("chat", &Server::start(COMPRESSED));
+    PYTHON.plays("deflate", &Server::start(COMPRESSED));
+}
+
+#[test]
+fn node_chats_compressed() {
+    NODE.plays("chat", &Server::start(COMPRESSED));
+    NODE.plays("deflate", &Server::start(COMPRESSED));
 }
 
 #[test]

@@ -6,6 +6,7 @@
 // The same scenarios as in chat.py.
 
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import WebSocket from "ws";
@@ -28,9 +29,12 @@ class Client {
   waiting = [];
   lastId = 0;
 
-  static async open(url) {
+  static async open(url, options = {}) {
     const client = new Client();
-    client.socket = new WebSocket(url, { handshakeTimeout: DEADLINE_MS });
+    client.socket = new WebSocket(url, { handshakeTimeout: DEADLINE_MS, ...options });
+    client.socket.on("upgrade", (response) => {
+      client.answered = response.headers["sec-websocket-extensions"];
+    });
     client.closed = new Promise((resolve) => client.socket.on("close", resolve));
     client.socket.on("message", (data) => {
       client.objects.push(JSON.parse(data.toString()));
@@ -89,10 +93,12 @@ class Client {
   }
 }
 
-async function connections(runDir) {
+async function workers(runDir, figure) {
   const status = JSON.parse(await readFile(join(runDir, "status.pipe"), "utf8"));
-  return status.workers.map((worker) => worker.connections);
+  return status.workers.map((worker) => worker[figure]);
 }
+
+const connections = (runDir) => workers(runDir, "connections");
 
 const sum = (numbers) => numbers.reduce((left, right) => left + right, 0);
 
@@ -200,6 +206,31 @@ const scenarios = {
     const { users } = await clients[0].call("presence", { users: ["next"] });
     assert.equal(users.next.online, true);
   },
+};
+
+/** Compressed both ways, in the window that is asked for. */
+scenarios.deflate = async (url, runDir) => {
+  const body = Array.from({ length: 1500 }, (_, number) => `${number}: grüße 🎉 `).join("");
+  const windows = [undefined, 9, 12, 15];
+  for (const [number, bits] of windows.entries()) {
+    const perMessageDeflate = { threshold: 0, serverMaxWindowBits: bits };
+    const client = await (await Client.open(url, { perMessageDeflate })).login("ann");
+    const narrow = bits ? `; server_max_window_bits=${bits}` : "";
+    const agreed = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+    assert.equal(client.socket.extensions, "permessage-deflate");
+    assert.equal(client.answered, agreed + narrow);
+    for (const text of [body, "short", "", randomBytes(3000).toString("hex"), body]) {
+      await client.call("send", { to: { user: "ann" }, body: text });
+      assert.equal((await client.notification("message")).body, text);
+    }
+    assert.equal(await client.close(), 1000);
+    assert(sum(await workers(runDir, "compressed_in")) >= 6 * (number + 1));
+    assert(sum(await workers(runDir, "compressed_out")) >= 3 * (number + 1));
+  }
+  const plain = await (await Client.open(url, { perMessageDeflate: false })).login("ann");
+  assert.equal(plain.answered, undefined);
+  await plain.call("send", { to: { user: "ann" }, body });
+  assert.equal((await plain.notification("message")).body, body);
 };
 
 const [scenario, url, runDir] = process.argv.slice(2);

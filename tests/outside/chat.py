@@ -14,6 +14,7 @@ import time
 
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
 DEADLINE = 15
 
@@ -65,9 +66,17 @@ class Client:
             return closed.rcvd.code, await self.notification("bye")
 
 
-def connections(run_dir):
+def workers(run_dir, figure):
     with open(os.path.join(run_dir, "status.pipe"), encoding="utf-8") as pipe:
-        return [worker["connections"] for worker in json.load(pipe)["workers"]]
+        return [worker[figure] for worker in json.load(pipe)["workers"]]
+
+
+def connections(run_dir):
+    return workers(run_dir, "connections")
+
+
+def total(run_dir, figure):
+    return sum(workers(run_dir, figure))
 
 
 async def on_two_workers(url, run_dir):
@@ -113,6 +122,34 @@ async def chat(url, run_dir):
     await bob.socket.close()
     await ann.socket.close()
     assert ann.socket.close_code == 1000, ann.socket.close_code
+
+
+async def deflate(url, run_dir):
+    """Compressed both ways, in the window that is asked for."""
+    body = "".join(f"{number}: grüße 🎉 " for number in range(1500))
+    for number, bits in enumerate([None, 9, 12, 15]):
+        offer = ClientPerMessageDeflateFactory(server_max_window_bits=bits, client_max_window_bits=True)
+        client = await (await Client.open(url, compression=None, extensions=[offer])).login("ann")
+        (agreed,) = client.socket.protocol.extensions
+        assert agreed.local_no_context_takeover and agreed.remote_no_context_takeover, agreed
+        assert agreed.remote_max_window_bits == (bits or 15), agreed
+        for text in [body, "short", "", os.urandom(3000).hex(), body]:
+            await client.call("send", {"to": {"user": "ann"}, "body": text})
+            assert (await client.notification("message"))["body"] == text
+        # In fragments: only the first says that the message is compressed.
+        request = {"id": "f", "method": "send", "params": {"to": {"user": "ann"}, "body": body}}
+        text = json.dumps(request)
+        await client.socket.send([text[:1], text[1:9000], text[9000:9001], text[9001:]])
+        assert (await client.notification("message"))["body"] == body
+        await client.socket.close()
+        assert client.socket.close_code == 1000, client.socket.close_code
+        assert total(run_dir, "compressed_in") >= 7 * (number + 1)
+        # The texts, each as message, that are worth it.
+        assert total(run_dir, "compressed_out") >= 4 * (number + 1)
+    plain = await (await Client.open(url, compression=None)).login("ann")
+    assert not plain.socket.protocol.extensions
+    await plain.call("send", {"to": {"user": "ann"}, "body": body})
+    assert (await plain.notification("message"))["body"] == body
 
 
 async def login_timeout(url, _run_dir):
@@ -169,6 +206,7 @@ async def full(url, run_dir):
 
 SCENARIOS = {
     "chat": chat, "login-timeout": login_timeout, "silence": silence, "pings": pings, "full": full,
+    "deflate": deflate,
 }
 
 
