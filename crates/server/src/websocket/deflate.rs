@@ -9,9 +9,12 @@
 //! 2. A message can refer to nothing before its own first byte: whoever sends it sees nobody else's bytes.
 //! 3. What a [`Deflater`] gives is shorter than the message, or it gives nothing.
 //! 4. Both take no memory before their first message.
+//! 5. A stream that failed is not used again, and a panic of the library below costs one message: what it
+//!    is given comes from anybody.
 
 use super::Agreement;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What a compressed message ends with, taken off by the sender and put back by the receiver: the rest of an
 /// empty block.
@@ -27,6 +30,8 @@ const FINAL_BLOCKS_MAX: usize = 16;
 const WINDOWS: usize = 7;
 /// Bytes that the inflated form begins with; then it doubles.
 const FIRST_STEP: usize = 4 << 10;
+/// What compressing may add to a message beside an eighth of it: heads of blocks, and the tail.
+const SPARE_BYTES: usize = 64;
 /// Bytes of output that are kept for the next message.
 const KEPT_BYTES: usize = 256 << 10;
 
@@ -65,31 +70,46 @@ impl Inflater {
         if message.is_empty() {
             return Ok(());
         }
-        let stream = self.stream.get_or_insert_with(|| Decompress::new(false));
+        let mut stream = self.stream.take().unwrap_or_else(|| Decompress::new(false));
         stream.reset(false);
-        let mut rest = message;
-        let mut finals = 0;
-        while let Fed::Ended(left) = feed(stream, rest, limit, output)? {
-            if left.is_empty() {
-                return Ok(());
-            }
-            finals += 1;
-            if finals > FINAL_BLOCKS_MAX {
-                return Err(InflateError::Corrupt);
-            }
-            rest = left;
-            go_on_behind(stream, output)?;
+        let inflating = AssertUnwindSafe(|| inflate_all(&mut stream, message, limit, output));
+        let inflated = catch_unwind(inflating).unwrap_or(Err(InflateError::Corrupt));
+        if inflated.is_ok() {
+            self.stream = Some(stream);
         }
-        match feed(stream, &TAIL, limit, output)? {
-            // The last block, whose end is in the tail, was marked as final.
-            Fed::Ended([]) => return Ok(()),
-            Fed::Ended(_) => return Err(InflateError::Corrupt),
-            Fed::All => {}
+        inflated
+    }
+}
+
+/// Inflates a message that is not empty with a stream that is at its beginning.
+fn inflate_all(
+    stream: &mut Decompress,
+    message: &[u8],
+    limit: usize,
+    output: &mut Vec<u8>,
+) -> Result<(), InflateError> {
+    let mut rest = message;
+    let mut finals = 0;
+    while let Fed::Ended(left) = feed(stream, rest, limit, output)? {
+        if left.is_empty() {
+            return Ok(());
         }
-        match feed(stream, &END, limit, output)? {
-            Fed::Ended([]) => Ok(()),
-            Fed::Ended(_) | Fed::All => Err(InflateError::Corrupt),
+        finals += 1;
+        if finals > FINAL_BLOCKS_MAX {
+            return Err(InflateError::Corrupt);
         }
+        rest = left;
+        go_on_behind(stream, output)?;
+    }
+    match feed(stream, &TAIL, limit, output)? {
+        // The last block, whose end is in the tail, was marked as final.
+        Fed::Ended([]) => return Ok(()),
+        Fed::Ended(_) => return Err(InflateError::Corrupt),
+        Fed::All => {}
+    }
+    match feed(stream, &END, limit, output)? {
+        Fed::Ended([]) => Ok(()),
+        Fed::Ended(_) | Fed::All => Err(InflateError::Corrupt),
     }
 }
 
@@ -167,7 +187,8 @@ pub struct Deflater {
 /// A compressor and the last message it has compressed.
 #[derive(Debug)]
 struct Window {
-    stream: Compress,
+    /// `None` before the first message, and after one that went wrong.
+    stream: Option<Compress>,
     output: Vec<u8>,
     holds: Serial,
     shorter: bool,
@@ -199,13 +220,14 @@ impl Deflater {
         // An agreement is of 9 to 15 bits.
         let place = usize::from(bits - Agreement::LEAST_BITS);
         let window = self.windows[place].get_or_insert_with(|| {
-            let stream = Compress::new_with_window_bits(self.level, false, bits);
-            Box::new(Window { stream, output: Vec::new(), holds: Serial(0), shorter: false })
+            Box::new(Window { stream: None, output: Vec::new(), holds: Serial(0), shorter: false })
         });
         let ran = window.holds != serial;
         if ran {
             window.holds = serial;
-            window.shorter = window.run(message);
+            let fresh = || Compress::new_with_window_bits(self.level, false, bits);
+            let stream = window.stream.take().unwrap_or_else(fresh);
+            window.shorter = window.run(stream, message);
         }
         Deflated { bytes: window.shorter.then_some(&*window.output), ran }
     }
@@ -213,17 +235,25 @@ impl Deflater {
 
 impl Window {
     /// Compresses a message into `output`. False: that is not shorter.
-    fn run(&mut self, message: &[u8]) -> bool {
+    fn run(&mut self, mut stream: Compress, message: &[u8]) -> bool {
         self.output.clear();
         self.output.shrink_to(KEPT_BYTES);
-        // What needs more than the message and the tail is not shorter.
-        self.output.reserve_exact(message.len() + TAIL.len());
-        self.stream.reset();
-        let status = self.stream.compress_vec(message, &mut self.output, FlushCompress::Sync);
-        let all_taken = usize::try_from(self.stream.total_in()) == Ok(message.len());
+        // Room for the worst there is, not only for what is shorter: zlib-rs 0.6.8 does not take back its
+        // place in a buffer that it could not empty when it is reset, and panics some messages later.
+        self.output.reserve_exact(message.len() + message.len() / 8 + SPARE_BYTES);
+        stream.reset();
+        let compressing = AssertUnwindSafe(|| {
+            stream.compress_vec(message, &mut self.output, FlushCompress::Sync)
+        });
+        let ended_well = matches!(catch_unwind(compressing), Ok(Ok(_)));
+        let all_taken = usize::try_from(stream.total_in()) == Ok(message.len());
         // A full output may not be all of it.
-        let whole = status.is_ok() && all_taken && self.output.len() < self.output.capacity();
-        if !whole || !self.output.ends_with(&TAIL) {
+        let whole = ended_well && all_taken && self.output.len() < self.output.capacity();
+        if !whole {
+            return false;
+        }
+        self.stream = Some(stream);
+        if !self.output.ends_with(&TAIL) {
             return false;
         }
         self.output.truncate(self.output.len() - TAIL.len());
@@ -258,6 +288,16 @@ mod tests {
         let mut stream = Compress::new(Compression::best(), false);
         stream.compress_vec(message, &mut output, flush).unwrap();
         output
+    }
+
+    /// Bytes that cannot be compressed.
+    fn random(length: usize) -> Vec<u8> {
+        let mut noise = 1_u64;
+        let next = || {
+            noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            noise.to_be_bytes()[0]
+        };
+        std::iter::repeat_with(next).take(length).collect()
     }
 
     #[test]
@@ -344,17 +384,26 @@ mod tests {
     #[test]
     fn what_would_not_be_shorter_is_not_compressed() {
         let mut deflater = Deflater::new(6);
-        let mut noise = 1_u64;
-        let random: Vec<u8> = std::iter::repeat_with(|| {
-            noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            noise.to_be_bytes()[0]
-        })
-        .take(100_000)
-        .collect();
+        let random = random(100_000);
         for message in [&b""[..], b"a", b"abc", &random, &random[..999]] {
             assert_eq!(deflated(&mut deflater, 15, message), None, "{} bytes", message.len());
         }
         assert!(deflated(&mut deflater, 15, &b"tea ".repeat(99)).is_some(), "and goes on after");
+    }
+
+    #[test]
+    fn random_messages_in_a_row_wear_no_compressor_out() {
+        let (random, text) = (random(70_000), b"tea ".repeat(9_999));
+        for level in [1, 6, 9] {
+            let mut deflater = Deflater::new(level);
+            for length in (100..70_000).step_by(700) {
+                assert_eq!(deflated(&mut deflater, 9, &random[..length]), None, "{length}");
+                let window = deflater.windows[0].as_ref().unwrap();
+                assert!(window.stream.is_some(), "the first is still in use after {length}");
+            }
+            let short = deflated(&mut deflater, 9, &text);
+            assert_eq!(inflated(&short.unwrap()).unwrap(), text);
+        }
     }
 
     #[test]
