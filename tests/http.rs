@@ -26,6 +26,9 @@ fn each_path_has_its_answer() {
         let answer = get(server.address, path);
         assert_eq!(answer.status, status, "{path}: {answer:?}");
         assert!(answer.header("content-length").is_some(), "{path}: {answer:?}");
+        // Such as `Sun, 06 Nov 1994 08:49:37 GMT`.
+        let date = answer.header("date").unwrap_or_default();
+        assert!(date.len() == 29 && date.ends_with(" GMT"), "{path}: {answer:?}");
     }
     assert_eq!(get(server.address, "/healthz").body, "ok\n");
     assert!(

@@ -75,13 +75,31 @@ pub fn rfc3339_ms(unix_ms: u64) -> String {
     format!("{}.{:03}Z", to_the_second(unix_ms), unix_ms % 1_000)
 }
 
+/// A Unix time in milliseconds as HTTP writes it: `Sun, 06 Nov 1994 08:49:37 GMT`.
+#[must_use]
+pub fn http_date(unix_ms: u64) -> String {
+    // 1970 began on a Thursday.
+    const WEEKDAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let name = |names: &[&'static str], at: u64| usize::try_from(at).map_or("", |at| names[at]);
+    let days = unix_ms / DAY_MS;
+    let (year, month, day) = date(days);
+    let (weekday, month) = (name(&WEEKDAYS, days % 7), name(&MONTHS, month - 1));
+    format!("{weekday}, {day:02} {month} {year:04} {} GMT", time_of_day(unix_ms))
+}
+
 const DAY_MS: u64 = 86_400_000;
 
 fn to_the_second(unix_ms: u64) -> String {
-    let (days, ms) = (unix_ms / DAY_MS, unix_ms % DAY_MS);
-    let (year, month, day) = date(days);
+    let (year, month, day) = date(unix_ms / DAY_MS);
+    format!("{year:04}-{month:02}-{day:02}T{}", time_of_day(unix_ms))
+}
+
+fn time_of_day(unix_ms: u64) -> String {
+    let ms = unix_ms % DAY_MS;
     let (hour, minute, second) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
+    format!("{hour:02}:{minute:02}:{second:02}")
 }
 
 /// Year, month and day of a day counted from 1970-01-01. Years begin in March here, so that the leap
@@ -113,6 +131,18 @@ mod tests {
         ] {
             assert_eq!(rfc3339_ms(ms), text);
             assert_eq!(rfc3339(ms)[..19], text[..19]);
+        }
+    }
+
+    #[test]
+    fn http_has_a_date_of_its_own() {
+        for (ms, text) in [
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (784_111_777_999, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (951_827_696_789, "Tue, 29 Feb 2000 12:34:56 GMT"),
+            (1_735_689_599_999, "Tue, 31 Dec 2024 23:59:59 GMT"),
+        ] {
+            assert_eq!(http_date(ms), text);
         }
     }
 }

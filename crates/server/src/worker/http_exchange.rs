@@ -7,6 +7,7 @@ use super::Worker;
 use super::connection::{Answer, OpenStage, Pending, PendingUpgrade, Stage};
 use super::receive::Reading;
 use crate::app::{App, Handshake, Reply, Response, UpgradeRequest};
+use crate::clock;
 use crate::http::{
     HttpLimits, Refusal, Request, awaits_continue, check_upgrade, encode_continue, encode_refusal,
     encode_response, encode_switching, parse_request, wants_upgrade,
@@ -192,17 +193,14 @@ impl<A: App> Worker<'_, A> {
         let gone = self.core.connections[key].http_mut().is_some_and(|http| http.gone);
         let keep = request.keep_alive && self.core.life.accepting() && !gone;
         let head_only = request.method == "HEAD";
+        let mut headers = response.headers.clone();
+        if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("date")) {
+            headers.push(("Date".to_owned(), clock::http_date(clock::unix_ms())));
+        }
         self.core.make_output_room(response.body.len());
         let connection = &mut self.core.connections[key];
         let queued = connection.outbox.push_with(|tail| {
-            encode_response(
-                tail,
-                response.status,
-                &response.headers,
-                &response.body,
-                keep,
-                head_only,
-            );
+            encode_response(tail, response.status, &headers, &response.body, keep, head_only);
         });
         if let Some(http) = connection.http_mut() {
             http.deadline = until;
@@ -212,9 +210,10 @@ impl<A: App> Worker<'_, A> {
     }
 
     pub(super) fn refuse_request(&mut self, key: usize, refusal: &Refusal, head_only: bool) {
+        let dated = refusal.clone().with("Date", clock::http_date(clock::unix_ms()));
         let connection = &mut self.core.connections[key];
         // It is the last thing said on this connection: where it does not fit, the close says it.
-        let _ = connection.outbox.push_with(|tail| encode_refusal(tail, refusal, false, head_only));
+        let _ = connection.outbox.push_with(|tail| encode_refusal(tail, &dated, false, head_only));
         if let Some(http) = connection.http_mut() {
             http.ending = true;
         }

@@ -92,6 +92,7 @@ fn wrong_upgrades_are_told_what_is_wrong() {
         } else {
             assert!(head.contains("\r\nconnection: close\r\n"), "{request}\n{head}");
         }
+        assert!(head.contains("\r\ndate: "), "{head}");
         assert_eq!(head.contains("\r\nallow: get\r\n"), status == 405, "{head}");
         assert!(raw.is_ended(), "{request}");
     }
