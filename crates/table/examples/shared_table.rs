@@ -1,9 +1,7 @@
 //! One table used by several forked processes, from the first line to the last:
 //! `cargo run -p dunlin-table --example shared_table`.
 
-use std::sync::atomic::Ordering::Relaxed;
-
-use dunlin_table::{OwnedKey, Schema, Table};
+use dunlin_table::{Compared, Description, OwnedKey, Schema, Table};
 use nix::sys::signal::{Signal, raise};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid};
@@ -16,6 +14,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .int("score")
         .float("ratio")
         .counter("visits")
+        // A row may have a deadline; see 6.
+        .expires()
         .build()?;
     let (name, score) = (schema.column("name"), schema.column("score"));
     let (name, score) = (name.ok_or("no name")?, score.ok_or("no score")?);
@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // 2. The table, before the first fork: every child inherits the same memory. Its size is known
     //    beforehand and reserved now; exactly so many rows will fit.
-    println!("1000 rows take {} KiB", Table::words_needed(&schema, 1000)? * 8 / 1024);
+    println!("{}", Description::of_table(&schema, 1000)?);
     let mut table = Table::create(schema, 1000)?;
     let ann = table.set("ann", &[(name, "Ann".into()), (score, 1.into())])?;
 
@@ -50,9 +50,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         };
         println!("{key:>5}: {:?}, score {}", entry.row.str(name), entry.row.int(score));
     }
-    println!("visits of ann: {}", table.rows().counter(visits, ann.index).load(Relaxed));
-    table.del("ann");
+    let counted = table.counter("ann", visits).and_then(|counter| counter.get());
+    println!("visits of ann: {counted:?}");
+    // Only if nobody changed it; what is deleted is what was compared, and a write that comes later
+    // makes a new row.
+    let deleted = table.compare_del("ann", &[(score, 3001.into())])?;
+    assert_eq!(deleted, Compared::Done(ann));
     println!("the handle is stale now: {}", !table.rows().is_live(ann));
+
+    // 6. The clock is the caller's. A sweep looks at so many rows a call and returns what it freed.
+    table.set_until("bob", &[(name, "Bob".into())], 500)?;
+    table.set_until("eve", &[(name, "Eve".into())], 500)?;
+    table.touch("eve", 900);
+    for entry in table.sweep(600, 0, table.capacity()).swept {
+        println!("its time has come: {:?}", entry.row.str(name));
+    }
+    // 7. What is left, as lines of JSON.
+    table.export(std::io::stdout())?;
     Ok(())
 }
 
@@ -65,11 +79,12 @@ fn play(
 ) {
     // Each process that writes has a number of its own.
     table.set_writer(number);
+    let visits = table.rows().counter_of(ann, visits);
     for _ in 0..1000 {
         // By key, whole row, all or nothing ...
         let _ = table.incr("ann", score, 1);
         // ... and by handle, one word, a few nanoseconds.
-        table.rows().counter(visits, ann.index).fetch_add(1, Relaxed);
+        let _ = visits.map(|visits| visits.incr(1));
     }
     // Numbers are keys too, without formatting.
     let _ = table.set(u64::from(number), &[(score, i64::from(number).into())]);

@@ -178,7 +178,7 @@ impl Areas {
         );
         self.add("entries", layout.entries().end, "head and current word of each row".into());
         self.add("row hints", layout.hints().end, "a bit for each row that may be free".into());
-        self.add("counters", layout.counters().end, format!("{counters}: a word a row each"));
+        self.add("counters", layout.counters().end, format!("a word a row for each of {counters}"));
         self.add("deadlines", layout.blocks().start, "a word a row".into());
         self.add("block hints", blocks_at, "a bit for each block that may be free".into());
         let holds =

@@ -11,14 +11,45 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! | to | call | its instant |
+//! | --- | --- | --- |
+//! | read | [`get`](Table::get), [`get_into`](Table::get_into), [`get_column`](Table::get_column), [`exists`](Table::exists), [`iter`](Table::iter) | one value of one row |
+//! | write | [`set`](Table::set), [`upsert`](Table::upsert), [`incr`](Table::incr), [`decr`](Table::decr) | all columns or none |
+//! | write if absent, if there | [`add`](Table::add), [`get_or_insert`](Table::get_or_insert), [`update`](Table::update) | one of many makes the row |
+//! | compare first | [`compare_set`](Table::compare_set), [`compare_del`](Table::compare_del), [`update_with`](Table::update_with) | of the value that was compared |
+//! | delete | [`del`](Table::del), [`get_del`](Table::get_del), [`remove`](Table::remove) | one of many does it, with the last value |
+//! | count without waiting | [`counter`](Table::counter) | one instruction |
+//! | expire | [`set_until`](Table::set_until), [`touch`](Table::touch), [`sweep`](Table::sweep) | touched in time or swept, never both |
+//! | look | [`describe`](Table::describe), [`stats`](Table::stats), [`count`](Table::count), [`export`](Table::export), [`import`](Table::import) | a scan |
+//!
+//! A row that may go by itself has a deadline, in milliseconds of a clock of yours:
+//!
+//! ```
+//! # use dunlin_table::{Compared, Schema, Table};
+//! let schema = Schema::builder().int("holder").expires().build()?;
+//! let holder = schema.column("holder").ok_or("no such column")?;
+//! println!("{} bytes", Table::memory_needed(&schema, 100)?); // before anything is made
+//! let leases = Table::create(schema, 100)?;
+//! let now = 1_000;
+//! leases.set_until("printer", &[(holder, 7.into())], now + 500)?;
+//! assert!(leases.touch("printer", now + 900)); // the holder lives
+//! // Only who holds it gives it up.
+//! assert_eq!(leases.compare_del("printer", &[(holder, 8.into())])?, Compared::Differs);
+//! let sweep = leases.sweep(now + 900, 0, leases.capacity());
+//! assert_eq!(sweep.swept[0].row.int(holder), 7);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! - [`Table`]: rows by key. [`Rows`]: rows by handle ([`RowId`], index and generation; a stale one is
-//!   noticed), with `counter` columns that are one word each outside the rows.
+//!   noticed), with `counter` columns that are one word each outside the rows ([`Counter`]),
+//!   and deadlines.
 //! - [`Pool`]: equal blocks that rows chain up to hold bytes of any length.
 //! - [`HintIndex`]: from a hash to the rows that may have it.
 //! - [`Region`] and [`Plan`]: the segment, and how it is cut into areas for all of these.
 //!
 //! The crate knows no process, no socket, no user and no clock; whoever uses it says which writers are
-//! dead ([`Rows::recover`]). One file has unsafe code, `region.rs`.
+//! dead ([`Rows::recover`]) and what time it is. One file has unsafe code, `region.rs`. The feature
+//! `serde` (on by default) is for [`Table::export`] and [`Description`] as data.
 //!
 //! ```text
 //!  row i:   head  generation · owner · state          blocks (capacity + 128)
