@@ -2,13 +2,6 @@
 //!
 //! Knows what a single frame may look like; what may follow what is the receiver's (`receiver.rs`).
 
-use std::io::Cursor;
-
-use tungstenite::protocol::frame::{
-    FrameHeader,
-    coding::{Control, Data, OpCode},
-};
-
 use super::{CloseCode, Violation};
 
 /// Largest payload of a control frame, in bytes.
@@ -175,23 +168,9 @@ impl ClientHead {
         if matches!(first & OPCODE_BITS, 0x3..=0x7 | 0xB..=0xF) {
             return Err(Violation::protocol("reserved opcode"));
         }
-        let mut cursor = Cursor::new(input);
-        // The only error left to it is a reserved opcode.
-        let parsed = FrameHeader::parse(&mut cursor)
-            .map_err(|_| Violation::protocol("malformed frame header"))?;
-        let Some((header, payload_bytes)) = parsed else { return Ok(None) };
-        // At most 14: the cursor stands behind the header.
-        let header_bytes = usize::try_from(cursor.position()).unwrap_or(HEADER_MAX);
-        let head = Self::judge(&header, header_bytes, payload_bytes)?;
-        Ok(Some(Self { compressed: first & COMPRESSED_BIT != 0, ..head }))
-    }
-
-    /// Refuses what only the whole header tells: lengths in a longer form than they need, or over 63 bits.
-    fn judge(
-        header: &FrameHeader,
-        header_bytes: usize,
-        payload_bytes: u64,
-    ) -> Result<Self, Violation> {
+        let Some((header_bytes, payload_bytes, mask)) = rest_of_header(second, input) else {
+            return Ok(None);
+        };
         let least = match header_bytes {
             8 => 126,
             14 => 1 << 16,
@@ -203,28 +182,36 @@ impl ClientHead {
         if payload_bytes >> 63 != 0 {
             return Err(Violation::protocol("length with its highest bit set"));
         }
-        let kind = match header.opcode {
-            OpCode::Data(Data::Continue) => FrameKind::Continuation,
-            OpCode::Data(Data::Text) => FrameKind::Text,
-            OpCode::Data(Data::Binary) => FrameKind::Binary,
-            OpCode::Control(Control::Close) => FrameKind::Close,
-            OpCode::Control(Control::Ping) => FrameKind::Ping,
-            OpCode::Control(Control::Pong) => FrameKind::Pong,
-            OpCode::Data(Data::Reserved(_)) | OpCode::Control(Control::Reserved(_)) => {
-                return Err(Violation::protocol("reserved opcode"));
-            }
+        let kind = match first & OPCODE_BITS {
+            0x0 => FrameKind::Continuation,
+            0x1 => FrameKind::Text,
+            0x2 => FrameKind::Binary,
+            0x8 => FrameKind::Close,
+            0x9 => FrameKind::Ping,
+            // The reserved ones were refused above.
+            _ => FrameKind::Pong,
         };
-        let Some(mask) = header.mask else {
-            return Err(Violation::protocol("frame of a client is not masked"));
-        };
-        Ok(Self {
-            kind,
-            finish: header.is_final,
-            compressed: false,
-            mask: u32::from_le_bytes(mask),
-            header_bytes,
-            payload_bytes,
-        })
+        let (finish, compressed) = (first & FINISH_BIT != 0, first & COMPRESSED_BIT != 0);
+        Ok(Some(Self { kind, finish, compressed, mask, header_bytes, payload_bytes }))
+    }
+}
+
+/// Length of a masked header, of its payload, and the mask, its first byte lowest. `None`: not all there.
+#[inline]
+const fn rest_of_header(second: u8, input: &[u8]) -> Option<(usize, u64, u32)> {
+    match (second & !MASK_BIT, input) {
+        (LENGTH_16, &[_, _, a, b, m0, m1, m2, m3, ..]) => {
+            let length = u16::from_be_bytes([a, b]);
+            Some((8, length as u64, u32::from_le_bytes([m0, m1, m2, m3])))
+        }
+        (LENGTH_64, &[_, _, a, b, c, d, e, f, g, h, m0, m1, m2, m3, ..]) => {
+            let length = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+            Some((HEADER_MAX, length, u32::from_le_bytes([m0, m1, m2, m3])))
+        }
+        (short @ 0..LENGTH_16, &[_, _, m0, m1, m2, m3, ..]) => {
+            Some((6, short as u64, u32::from_le_bytes([m0, m1, m2, m3])))
+        }
+        _ => None,
     }
 }
 
@@ -349,5 +336,39 @@ mod tests {
         assert_eq!(head.kind, FrameKind::Binary);
         assert_eq!((head.finish, head.mask), (false, 0x0607_0809));
         assert_eq!((head.header_bytes, head.payload_bytes), (8, 126));
+    }
+
+    /// tungstenite reads the same header, for every pair of first bytes and at every length of input.
+    #[test]
+    fn headers_are_read_as_tungstenite_reads_them() {
+        use std::io::Cursor;
+        use tungstenite::protocol::frame::FrameHeader;
+        let tails = [[0, 0, 0, 0, 0, 1, 0, 0], [0, 200, 9, 8, 7, 6, 5, 4], [0; 8], [0xFF; 8]];
+        let (mut accepted, mut short) = (0, 0);
+        for (first, second) in (0..=u8::MAX).flat_map(|a| (0..=u8::MAX).map(move |b| (a, b))) {
+            for tail in tails {
+                let whole = [&[first, second][..], &tail, &[0xA1, 0xB2, 0xC3, 0xD4]].concat();
+                for length in 0..=whole.len() {
+                    let input = &whole[..length];
+                    let Ok(ours) = ClientHead::parse(input, true) else { continue };
+                    let mut cursor = Cursor::new(input);
+                    let theirs = FrameHeader::parse(&mut cursor).unwrap();
+                    let Some(ours) = ours else {
+                        short += 1;
+                        assert!(theirs.is_none(), "{input:x?}");
+                        continue;
+                    };
+                    let (header, payload_bytes) = theirs.unwrap();
+                    accepted += 1;
+                    assert_eq!(ours.header_bytes as u64, cursor.position(), "{input:x?}");
+                    assert_eq!(ours.payload_bytes, payload_bytes, "{input:x?}");
+                    assert_eq!(Some(ours.mask.to_le_bytes()), header.mask, "{input:x?}");
+                    assert_eq!(ours.finish, header.is_final, "{input:x?}");
+                    assert_eq!(ours.compressed, header.rsv1, "{input:x?}");
+                    assert_eq!(ours.kind.bits(), u8::from(header.opcode), "{input:x?}");
+                }
+            }
+        }
+        assert!(accepted > 10_000 && short > 10_000, "{accepted} {short}");
     }
 }
