@@ -6,7 +6,8 @@
 //! Invariants: 1. The mapping is never undone, so a `&'static` to it is honest. 2. The mapped bytes
 //! are only ever touched as `AtomicU64`, by every process. 3. The segment has no name after `create`
 //! returns: whatever dies, nothing stays behind. 4. Its pages are reserved before anybody touches
-//! them: a full `/dev/shm` is an error at creation and not SIGBUS later.
+//! them: a full `/dev/shm` is an error at creation and not SIGBUS later. 5. Large segments lie on huge
+//! pages where the kernel gives them, which is never an error and never seen but in speed.
 #![expect(unsafe_code, reason = "the room where the mapping becomes a slice of atomic words")]
 
 use std::collections::hash_map::RandomState;
@@ -18,7 +19,8 @@ use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, shm_unlink};
+use nix::errno::Errno;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, shm_unlink};
 use nix::sys::statvfs::fstatvfs;
 use shared_memory::ShmemConf;
 
@@ -27,6 +29,12 @@ use crate::sync::AtomicU64;
 const WORD_BYTES: usize = size_of::<u64>();
 /// Areas start on a cache line, so that two of them never share one.
 const LINE_WORDS: usize = 8;
+
+/// Size and alignment of a huge page. With pages of 4 KiB, finding the address of a word that was not
+/// used for a while takes a processor longer than fetching the word.
+const HUGE_PAGE_BYTES: usize = 2 << 20;
+/// `MADV_COLLAPSE` of Linux 6.1 and later: asks for huge pages whatever the system's settings are.
+const MADV_COLLAPSE: i32 = 25;
 
 /// A shared segment of 64-bit words. Exists only as `&'static Region`.
 #[derive(Debug)]
@@ -107,13 +115,12 @@ impl Region {
         shm_unlink(segment.get_os_id()).map_err(RegionError::Unlink)?;
         // A forked child inherits the flag and would unlink whatever then has the name.
         segment.set_owner(false);
-        reserve(&file, bytes, size)?;
-        let base = NonNull::new(segment.as_ptr()).ok_or(RegionError::Size { words })?;
-        // Never unmapped: from here on the mapping belongs to the process.
-        std::mem::forget(segment);
-        // SAFETY: `shared_memory` mapped `bytes` readable and writable bytes at `base` (page-aligned),
-        // the forget above keeps them mapped for ever, the pages are reserved, and nobody else has
-        // the address.
+        // Its own mapping lies anywhere; huge pages want one that is aligned.
+        drop(segment);
+        let base = map(&file, bytes).map_err(|source| RegionError::Map { bytes, source })?;
+        reserve(&file, base, bytes, size)?;
+        // SAFETY: `map` returned `bytes` readable and writable page-aligned bytes that nobody unmaps,
+        // the pages are reserved, and nobody else has the address.
         Ok(unsafe { Self::leak(base, words, file) })
     }
 
@@ -127,15 +134,10 @@ impl Region {
         let length = file.metadata().map_err(RegionError::Descriptor)?.len();
         let words = usize::try_from(length).unwrap_or(usize::MAX) / WORD_BYTES;
         let bytes = byte_size(words)?;
-        let size = NonZeroUsize::new(bytes).ok_or(RegionError::Size { words })?;
-        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: a new mapping at an address the kernel chooses overlaps nothing that exists; the
-        // file is at least `bytes` long (its size was just read, segments never shrink).
-        let base = unsafe { mmap(None, size, access, MapFlags::MAP_SHARED, &file, 0) }
-            .map_err(|source| RegionError::Map { bytes, source })?;
-        // SAFETY: `mmap` returned `bytes` readable and writable page-aligned bytes that nobody unmaps,
+        let base = map(&file, bytes).map_err(|source| RegionError::Map { bytes, source })?;
+        // SAFETY: `map` returned `bytes` readable and writable page-aligned bytes that nobody unmaps,
         // and nobody else has the address.
-        Ok(unsafe { Self::leak(base.cast(), words, file) })
+        Ok(unsafe { Self::leak(base, words, file) })
     }
 
     /// The descriptor kept for a program that follows by exec; close-on-exec is set on it.
@@ -227,14 +229,53 @@ impl Area {
 }
 
 /// Reserves the pages. What cannot fit is refused before: the kernel would first fill what is free.
-fn reserve(file: &File, bytes: usize, size: i64) -> Result<(), RegionError> {
+fn reserve(file: &File, base: NonNull<u8>, bytes: usize, size: i64) -> Result<(), RegionError> {
     let space = fstatvfs(file);
     let free = space.map_or(u64::MAX, |space| space.blocks_free() * space.fragment_size());
     let refused = |source| RegionError::Reserve { bytes, free, source };
     if u64::try_from(bytes).is_ok_and(|bytes| bytes > free) {
         return Err(refused(nix::Error::ENOSPC));
     }
+    ask_for_huge_pages(file, base, bytes);
     nix::fcntl::posix_fallocate(file, 0, size).map_err(refused)
+}
+
+/// Maps the first `bytes` of a segment, large ones so that huge pages fit.
+fn map(file: &File, bytes: usize) -> Result<NonNull<u8>, Errno> {
+    let size = NonZeroUsize::new(bytes).ok_or(Errno::EINVAL)?;
+    let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+    let room = bytes.checked_add(HUGE_PAGE_BYTES).and_then(NonZeroUsize::new);
+    let Some(room) = room.filter(|_| bytes >= HUGE_PAGE_BYTES) else {
+        // SAFETY: a new mapping at an address the kernel chooses overlaps nothing that exists.
+        return Ok(unsafe { mmap(None, size, access, MapFlags::MAP_SHARED, file, 0) }?.cast());
+    };
+    let nothing = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
+    // SAFETY: as above; nothing can be read or written there.
+    let reserved = unsafe { mmap_anonymous(None, room, ProtFlags::PROT_NONE, nothing) }?;
+    let start = reserved.addr().get().next_multiple_of(HUGE_PAGE_BYTES);
+    let at = NonZeroUsize::new(start).ok_or(Errno::EINVAL)?;
+    let shared = MapFlags::MAP_SHARED | MapFlags::MAP_FIXED;
+    // SAFETY: `at..at + bytes` lies within what was just reserved (which is a huge page longer than
+    // `bytes`, and rounding up adds less than one), and nobody else knows of that.
+    Ok(unsafe { mmap(Some(at), size, access, shared, file, 0) }?.cast())
+}
+
+/// Has the kernel put a segment that nobody uses yet on huge pages, if it can.
+fn ask_for_huge_pages(file: &File, base: NonNull<u8>, bytes: usize) {
+    if bytes < HUGE_PAGE_BYTES {
+        return;
+    }
+    for chunk in (0..bytes).step_by(HUGE_PAGE_BYTES) {
+        // A huge page takes the place of small ones, so there must be one: from a hole none is made.
+        if let Ok(offset) = i64::try_from(chunk)
+            && nix::fcntl::posix_fallocate(file, offset, 1).is_err()
+        {
+            return;
+        }
+    }
+    // SAFETY: changes which pages hold the bytes from `base` on, all of them mapped by `map`, and
+    // nothing of what is in them.
+    let _ = unsafe { nix::libc::madvise(base.as_ptr().cast(), bytes, MADV_COLLAPSE) };
 }
 
 fn byte_size(words: usize) -> Result<usize, RegionError> {
