@@ -47,7 +47,8 @@ pub struct ColumnDescription {
     pub kind: &'static str,
     /// Most bytes of a string or bytes column.
     pub limit: Option<usize>,
-    /// Bytes from the start of the row's copied part; `None` for a counter, which lies outside it.
+    /// Bytes from the start of the row's copied part to the number, or to the length of a text, whose
+    /// bytes lie behind those of all columns; `None` for a counter, which lies outside it.
     pub offset: Option<usize>,
     /// Bytes it takes in a row, its length word included.
     pub bytes: usize,
@@ -75,7 +76,7 @@ impl Description {
     pub fn of_rows(schema: &Schema, capacity: u32) -> Result<Self, LayoutError> {
         let layout = RowsLayout::new(schema, capacity, false)?;
         let mut areas = Areas::default();
-        areas.add_rows(&layout, schema, capacity);
+        areas.add_rows(&layout, schema, capacity, false);
         Ok(Self::new(schema, capacity, None, areas.list))
     }
 
@@ -85,14 +86,13 @@ impl Description {
     /// As [`Description::of_rows`].
     pub fn of_table(schema: &Schema, capacity: u32) -> Result<Self, LayoutError> {
         let words = Table::words_needed(schema, capacity)?;
+        let buckets = Lists::bucket_count(capacity);
         let layout = RowsLayout::new(schema, capacity, true)?;
         let mut areas = Areas::default();
-        areas.add_rows(&layout, schema, capacity);
-        let buckets = Lists::bucket_count(capacity);
-        let before = words - Lists::words_needed(capacity, schema.key_limit()).unwrap_or(words);
+        areas.add_rows(&layout, schema, capacity, true);
+        let before = words - buckets;
         areas.add("keys header", before, "magic number, version, seed of the hash".into());
-        areas.add("buckets", before + buckets, format!("{buckets} first links of lists"));
-        areas.add("keys", words, "link, hash, length and bytes of the key of each row".into());
+        areas.add("buckets", words, format!("{buckets} first links of lists"));
         Ok(Self::new(schema, capacity, Some(schema.key_limit()), areas.list))
     }
 
@@ -167,7 +167,7 @@ impl Areas {
         }
     }
 
-    fn add_rows(&mut self, layout: &RowsLayout, schema: &Schema, capacity: u32) {
+    fn add_rows(&mut self, layout: &RowsLayout, schema: &Schema, capacity: u32, keyed: bool) {
         let blocks = Blocks::count_for(capacity);
         let blocks_at = layout.blocks().start + FreeHints::words_needed(blocks);
         let counters = schema.counter_count();
@@ -176,7 +176,12 @@ impl Areas {
             layout.entries().start,
             "magic number, version, schema, capacity".into(),
         );
-        self.add("entries", layout.entries().end, "head and current word of each row".into());
+        let entries = if keyed {
+            "head, current word, link and key of each row"
+        } else {
+            "head and current word of each row"
+        };
+        self.add("entries", layout.entries().end, entries.into());
         self.add("row hints", layout.hints().end, "a bit for each row that may be free".into());
         self.add("counters", layout.counters().end, format!("a word a row for each of {counters}"));
         self.add("deadlines", layout.blocks().start, "a word a row".into());
@@ -276,10 +281,10 @@ mod tests {
             .collect();
         let expected = [
             ("string", Some(0), 40),
-            ("int", Some(40), 8),
+            ("int", Some(8), 8),
             ("counter", None, 8),
-            ("bytes", Some(48), 24),
-            ("float", Some(72), 8),
+            ("bytes", Some(16), 24),
+            ("float", Some(24), 8),
         ];
         assert_eq!(places, expected);
         assert_eq!((description.key_limit, description.deadlines), (None, true));

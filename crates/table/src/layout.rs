@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use crate::blocks::{Blocks, SPARE_BLOCKS};
 use crate::free_hints::FreeHints;
+use crate::list::record_words;
 use crate::schema::Schema;
 use crate::sync::AtomicU64;
 use crate::word::MAX_ITEMS;
@@ -17,9 +18,12 @@ use crate::word::MAX_ITEMS;
 /// First word of formatted memory: "dunlin01".
 const MAGIC: u64 = u64::from_be_bytes(*b"dunlin01");
 /// Grows with every change of the layout.
-const LAYOUT_VERSION: u64 = 1;
+const LAYOUT_VERSION: u64 = 2;
 const LINE_WORDS: usize = 8;
 const HEADER_WORDS: usize = LINE_WORDS;
+
+/// Head and current word, the first words of an entry.
+pub(crate) const ENTRY_WORDS: usize = 2;
 
 /// Most rows of one table.
 pub const MAX_ROWS: u32 = MAX_ITEMS - SPARE_BLOCKS;
@@ -84,6 +88,7 @@ pub enum LayoutError {
 pub(crate) struct RowsLayout {
     header: [u64; 6],
     entries: usize,
+    entry_stride: usize,
     hints: usize,
     counters: usize,
     counter_stride: usize,
@@ -110,7 +115,10 @@ impl RowsLayout {
     fn lay(schema: &Schema, capacity: u32, keyed: bool, blocks: u32) -> Option<Self> {
         let line = |words: usize| words.checked_next_multiple_of(LINE_WORDS);
         let entries = HEADER_WORDS;
-        let hints = entries.checked_add(line((capacity as usize).checked_mul(2)?)?)?;
+        let entry_stride =
+            if keyed { line(ENTRY_WORDS + record_words(schema.key_limit()))? } else { ENTRY_WORDS };
+        let entry_words = line((capacity as usize).checked_mul(entry_stride)?)?;
+        let hints = entries.checked_add(entry_words)?;
         let counters = hints.checked_add(FreeHints::words_needed(capacity))?;
         let counter_stride = line(capacity as usize)?;
         let counter_words = counter_stride.checked_mul(schema.counter_count())?;
@@ -131,6 +139,7 @@ impl RowsLayout {
         Some(Self {
             header,
             entries,
+            entry_stride,
             hints,
             counters,
             counter_stride,
@@ -147,6 +156,12 @@ impl RowsLayout {
 
     pub(crate) fn entries(&self) -> Range<usize> {
         self.entries..self.hints
+    }
+
+    /// Words of one entry. Without keys several share a cache line; with keys each begins one, so that
+    /// what a search touches of a row with a short key is in one.
+    pub(crate) fn entry_stride(&self) -> usize {
+        self.entry_stride
     }
 
     pub(crate) fn hints(&self) -> Range<usize> {

@@ -15,23 +15,21 @@
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use crate::key::{Key, key_words};
-use crate::rows::{RowId, Rows};
+use crate::rows::{Entry, RowId, Rows};
 use crate::sync::{AtomicU64, fence};
 use crate::word::{Link, RowState, index_of};
 
 /// Link and hash in front of the key.
 const RECORD_HEADER_WORDS: usize = 2;
 
-/// The buckets and the per-row records of a keyed table.
+/// The buckets of a keyed table.
 #[derive(Clone, Debug)]
 pub(crate) struct Lists {
     /// A power of two of first links.
     firsts: &'static [AtomicU64],
-    records: &'static [AtomicU64],
-    stride: usize,
 }
 
-/// Link, hash and key of one row.
+/// Link, hash and key of one row, which lie behind its head and current word.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Record {
     next: &'static AtomicU64,
@@ -47,28 +45,16 @@ pub(crate) enum Sought {
 }
 
 impl Lists {
+    /// One word each; there are more than rows, because a word costs little beside a row looked at in
+    /// vain.
     pub(crate) fn bucket_count(capacity: u32) -> usize {
         // Models have one, so that all keys are neighbours whatever the seed.
-        if cfg!(dunlin_loom) { 1 } else { (capacity as usize).next_power_of_two() }
+        if cfg!(dunlin_loom) { 1 } else { (capacity as usize).next_power_of_two() * 2 }
     }
 
-    pub(crate) fn words_needed(capacity: u32, key_limit: usize) -> Option<usize> {
-        let records = stride_of(key_limit).checked_mul(capacity as usize)?;
-        records.checked_add(Self::bucket_count(capacity))
-    }
-
-    /// `words` has at least [`Lists::words_needed`] words.
-    pub(crate) fn new(capacity: u32, key_limit: usize, words: &'static [AtomicU64]) -> Self {
-        let (firsts, records) = words.split_at(Self::bucket_count(capacity));
-        Self { firsts, records, stride: stride_of(key_limit) }
-    }
-
-    pub(crate) fn record(&self, row: u32) -> Option<Record> {
-        let from = (row as usize).checked_mul(self.stride)?;
-        match self.records.get(from..from + self.stride)? {
-            [next, hash, key @ ..] => Some(Record { next, hash, key }),
-            _ => None,
-        }
+    /// `words` has at least [`Lists::bucket_count`] words.
+    pub(crate) fn new(capacity: u32, words: &'static [AtomicU64]) -> Self {
+        Self { firsts: &words[..Self::bucket_count(capacity)] }
     }
 
     /// Searches the list of `hash` for a row whose key words satisfy `matches`, taking out deleted
@@ -85,7 +71,7 @@ impl Lists {
             let mut link = Link(from.load(Acquire));
             loop {
                 let Some(row) = link.item() else { return Sought::Absent(from, link) };
-                let (Some(record), Some(entry)) = (self.record(row), rows.entry(row)) else {
+                let Some((entry, record)) = Record::of(rows, row) else {
                     return Sought::Absent(from, link); // no such row: a foreign write
                 };
                 let next = Link(record.next.load(Acquire));
@@ -127,8 +113,8 @@ impl Lists {
     }
 
     /// Gives a row that only the caller holds its key, ready to be linked.
-    pub(crate) fn prepare(&self, id: RowId, hash: u64, key: Key<'_>) {
-        let Some(record) = self.record(id.index) else { return };
+    pub(crate) fn prepare(&self, rows: &Rows, id: RowId, hash: u64, key: Key<'_>) {
+        let Some((_, record)) = Record::of(rows, id.index) else { return };
         // The fence of a claim, as for blocks: who reads these and an earlier life's link notices.
         fence(std::sync::atomic::Ordering::Release);
         record.hash.store(hash, Relaxed);
@@ -148,9 +134,7 @@ impl Lists {
 
     /// Takes a dead row out of its list and frees it. Anybody may; only one gets `true`.
     pub(crate) fn bury(&self, rows: &Rows, id: RowId) -> bool {
-        let (Some(record), Some(entry)) = (self.record(id.index), rows.entry(id.index)) else {
-            return false;
-        };
+        let Some((entry, record)) = Record::of(rows, id.index) else { return false };
         loop {
             let next = Link(record.next.load(Acquire));
             // After the load of the link: if the row is still this dead one, the link was its own, and
@@ -173,13 +157,21 @@ impl Lists {
 
     /// Whether the row is in the list of the hash it carries.
     pub(crate) fn is_linked(&self, rows: &Rows, index: u32) -> bool {
-        let Some(record) = self.record(index) else { return false };
+        let Some((_, record)) = Record::of(rows, index) else { return false };
         let hash = record.hash.load(Relaxed);
         matches!(self.seek(rows, hash, |row, _| row == index), Sought::Found(_))
     }
 }
 
 impl Record {
+    /// What a row of a keyed table has.
+    pub(crate) fn of(rows: &Rows, row: u32) -> Option<(Entry, Self)> {
+        match rows.place(row)? {
+            (entry, [next, hash, key @ ..]) => Some((entry, Self { next, hash, key })),
+            _ => None,
+        }
+    }
+
     /// Flags the row as deleted in its own link.
     fn flag(self, next: Link) -> bool {
         let flagged = next.successor(next.item(), true);
@@ -187,6 +179,7 @@ impl Record {
     }
 }
 
-fn stride_of(key_limit: usize) -> usize {
+/// Words of a record.
+pub(crate) fn record_words(key_limit: usize) -> usize {
     RECORD_HEADER_WORDS + key_words(key_limit)
 }

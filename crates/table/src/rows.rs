@@ -14,6 +14,8 @@ mod expiry;
 mod protocol;
 mod take;
 
+pub(crate) use protocol::Entry;
+
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::blocks::{Blocks, SpareHint};
@@ -21,7 +23,7 @@ use crate::free_hints::FreeHints;
 use crate::layout::{LayoutError, RowsLayout};
 use crate::schema::{ColumnId, CounterId, Schema};
 use crate::sync::AtomicU64;
-use crate::value::{Draft, Row, Value, ValueRef, WriteError, check, load, load_tail};
+use crate::value::{Draft, Row, Value, ValueRef, WriteError, check, is_whole, load, load_tail};
 use crate::word::{Head, RowState, halves, high_half, low_half};
 
 pub use expiry::{Sweep, Swept};
@@ -50,6 +52,21 @@ impl RowId {
     }
 }
 
+/// What a write keeps of the row's earlier value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Kept {
+    /// The columns it does not name.
+    Others,
+    /// It names all, so that nothing need be copied.
+    Nothing,
+}
+
+impl Kept {
+    pub(crate) fn by(schema: &Schema, values: &[(ColumnId, ValueRef<'_>)]) -> Self {
+        if is_whole(schema, values) { Self::Nothing } else { Self::Others }
+    }
+}
+
 /// A fixed number of rows of one schema in shared words.
 #[derive(Debug)]
 pub struct Rows {
@@ -58,8 +75,9 @@ pub struct Rows {
     /// Rows of a keyed table: they come and go by their key only.
     keyed: bool,
     writer: u16,
-    /// Head and current word of each row.
+    /// Head and current word of each row; behind them, in a keyed table, its link and key.
     entries: &'static [AtomicU64],
+    entry_stride: usize,
     hints: FreeHints,
     counters: &'static [AtomicU64],
     counter_stride: usize,
@@ -105,6 +123,7 @@ impl Rows {
             keyed,
             writer: 0,
             entries: &words[layout.entries()],
+            entry_stride: layout.entry_stride(),
             hints: FreeHints::new(capacity, &words[layout.hints()]),
             counters: &words[layout.counters()],
             counter_stride: layout.counter_stride(),
@@ -248,7 +267,7 @@ impl Rows {
         for (column, value) in values {
             check(&self.schema, *column, *value)?;
         }
-        self.write_checked(id, RowState::Live, values)
+        self.write_checked(id, values)
     }
 
     /// Changes a row by a closure that sees it as it is. The closure returns whether the change is to
@@ -260,9 +279,9 @@ impl Rows {
     pub fn update(
         &self,
         id: RowId,
-        mut change: impl FnMut(&mut Draft<'_>) -> Result<bool, WriteError>,
+        change: impl FnMut(&mut Draft<'_>) -> Result<bool, WriteError>,
     ) -> Result<bool, WriteError> {
-        self.replace(id, RowState::Live, |draft| change(draft))
+        self.replace(id, RowState::Live, Kept::Others, change)
     }
 
     /// The word of a counter in one row. It belongs to whoever has the row; a holder of a stale id

@@ -2,10 +2,11 @@
 //!
 //! Knows nothing of memory: offsets are word numbers within one row.
 //!
-//! Invariants: 1. Names are unique and not empty, every limit is at least 1. 2. Row columns lie in the
-//! order they were named, without overlap: one word for a number; one word of length and then the
-//! bytes for strings. 3. Two schemas with the same columns, limits, key limit and deadlines have the
-//! same hash.
+//! Invariants: 1. Names are unique and not empty, every limit is at least 1. 2. A row begins with one
+//! word a column, a number or the length of a text, in the order they were named; the bytes of the
+//! texts follow, without overlap, those of short columns first. Whoever copies a row copies the words
+//! and the short texts as a whole, and of each long text what its length says. 3. Two schemas with the
+//! same columns, limits, key limit and deadlines have the same hash.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,6 +22,8 @@ pub const MAX_COLUMN_BYTES: usize = 1 << 20;
 pub const MAX_KEY_BYTES: usize = 4096;
 /// Bytes of a key unless [`SchemaBuilder::key_limit`] says otherwise.
 pub const DEFAULT_KEY_BYTES: usize = 64;
+/// Columns of so many bytes are copied without a look at how many are used.
+const SHORT_TEXT_BYTES: usize = 64;
 /// Most words of a row's copied part (8 MiB).
 const MAX_ROW_WORDS: usize = 1 << 20;
 
@@ -34,6 +37,10 @@ struct Inner {
     columns: Vec<Column>,
     /// Row columns in the order of their [`ColumnId`].
     slots: Vec<Slot>,
+    /// Words at the beginning of a row that are copied as a whole.
+    whole_words: usize,
+    /// The bytes of the others, of which only what is used is copied.
+    tails: Vec<Tail>,
     /// Names of counters in the order of their [`CounterId`].
     counters: Vec<String>,
     row_words: usize,
@@ -132,10 +139,25 @@ pub enum SchemaError {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Slot {
     pub(crate) kind: ColumnKind,
-    /// First word within the row.
+    /// Word of the number or of the length within the row.
     pub(crate) offset: usize,
+    /// First word of the bytes.
+    pub(crate) tail: usize,
+    /// Most bytes; 0 for a number.
+    pub(crate) limit: usize,
     /// Position in the list of all columns, for the name.
     position: usize,
+}
+
+/// Where the bytes of a long string or bytes column lie in a row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tail {
+    /// Word of the length.
+    pub(crate) length: usize,
+    /// First word.
+    pub(crate) from: usize,
+    /// Most bytes.
+    pub(crate) limit: usize,
 }
 
 impl Schema {
@@ -170,22 +192,44 @@ impl Schema {
         if key_limit == 0 || key_limit > MAX_KEY_BYTES {
             return Err(SchemaError::KeyBytes { limit: key_limit, most: MAX_KEY_BYTES });
         }
-        let mut slots = Vec::new();
-        let mut counters = Vec::new();
-        let mut row_words = 0;
-        for (position, column) in columns.iter().enumerate() {
-            if column.kind == ColumnKind::Counter {
-                counters.push(column.name.clone());
-            } else {
-                slots.push(Slot { kind: column.kind, offset: row_words, position });
-                row_words += column.kind.words();
-            }
+        let is_counter = |column: &&Column| column.kind == ColumnKind::Counter;
+        let counters: Vec<String> =
+            columns.iter().filter(is_counter).map(|column| column.name.clone()).collect();
+        let in_row = columns.iter().enumerate().filter(|(_, column)| !is_counter(column));
+        let numbered = in_row.enumerate();
+        let mut slots: Vec<Slot> = numbered
+            .map(|(offset, (position, column))| {
+                let limit = column.kind.limit();
+                Slot { kind: column.kind, offset, tail: 0, limit, position }
+            })
+            .collect();
+        let mut row_words = slots.len();
+        for slot in slots.iter_mut().filter(|slot| slot.limit <= SHORT_TEXT_BYTES) {
+            slot.tail = row_words;
+            row_words += slot.limit.div_ceil(8);
+        }
+        let whole_words = row_words;
+        let mut tails = Vec::new();
+        for slot in slots.iter_mut().filter(|slot| slot.limit > SHORT_TEXT_BYTES) {
+            slot.tail = row_words;
+            tails.push(Tail { length: slot.offset, from: slot.tail, limit: slot.limit });
+            row_words += slot.limit.div_ceil(8);
         }
         if row_words > MAX_ROW_WORDS {
             return Err(SchemaError::RowTooLarge { words: row_words, most: MAX_ROW_WORDS });
         }
         let hash = hash_of(&columns, key_limit, deadlines);
-        let inner = Inner { columns, slots, counters, row_words, key_limit, deadlines, hash };
+        let inner = Inner {
+            columns,
+            slots,
+            whole_words,
+            tails,
+            counters,
+            row_words,
+            key_limit,
+            deadlines,
+            hash,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -238,8 +282,23 @@ impl Schema {
     }
 
     /// Panics when `column` is of another schema that has more columns.
-    pub(crate) fn slot(&self, column: ColumnId) -> Slot {
-        self.inner.slots[usize::from(column.0)]
+    pub(crate) fn slot(&self, column: ColumnId) -> &Slot {
+        &self.inner.slots[usize::from(column.0)]
+    }
+
+    /// Row columns, each of which has one word at the beginning of a row.
+    pub(crate) fn row_columns(&self) -> usize {
+        self.inner.slots.len()
+    }
+
+    /// Words at the beginning of a row that are copied as a whole.
+    pub(crate) fn whole_words(&self) -> usize {
+        self.inner.whole_words
+    }
+
+    /// Where the bytes of long columns lie behind them.
+    pub(crate) fn tails(&self) -> &[Tail] {
+        &self.inner.tails
     }
 
     /// Words of the row's copied part.
@@ -270,12 +329,11 @@ impl CounterId {
 }
 
 impl ColumnKind {
-    /// Words within the row.
-    fn words(self) -> usize {
+    /// Most bytes behind the word of the column.
+    fn limit(self) -> usize {
         match self {
-            Self::Int | Self::Float => 1,
-            Self::Str(limit) | Self::Bytes(limit) => 1 + limit.div_ceil(8),
-            Self::Counter => 0,
+            Self::Int | Self::Float | Self::Counter => 0,
+            Self::Str(limit) | Self::Bytes(limit) => limit,
         }
     }
 }

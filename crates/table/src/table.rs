@@ -13,11 +13,11 @@ mod operations;
 
 use crate::key::{Key, OwnedKey};
 use crate::layout::{LayoutError, check_header, stamp_header};
-use crate::list::{Lists, Sought};
+use crate::list::{Lists, Record, Sought};
 use crate::recover::Recovered;
 #[cfg(not(dunlin_loom))]
 use crate::region::{Region, RegionError};
-use crate::rows::{RowId, Rows, Taking};
+use crate::rows::{Kept, RowId, Rows, Taking};
 use crate::schema::{ColumnId, Schema};
 use crate::stats::Stats;
 use crate::sync::AtomicU64;
@@ -29,7 +29,7 @@ pub use operations::{Added, Compared};
 
 /// First word of a table's own header: "dunlinkt".
 const MAGIC: u64 = u64::from_be_bytes(*b"dunlinkt");
-const LAYOUT_VERSION: u64 = 2;
+const LAYOUT_VERSION: u64 = 3;
 const HEADER_WORDS: usize = 8;
 /// Where the header keeps the seed of the hash.
 const SEED_WORD: usize = 5;
@@ -103,9 +103,8 @@ impl Table {
     pub fn words_needed(schema: &Schema, capacity: u32) -> Result<usize, LayoutError> {
         let too_large = LayoutError::TooLarge { what: "rows", count: capacity };
         let rows = rows_area(schema, capacity)?;
-        Lists::words_needed(capacity, schema.key_limit())
-            .and_then(|lists| lists.checked_add(HEADER_WORDS)?.checked_add(rows))
-            .ok_or(too_large)
+        let lists = HEADER_WORDS + Lists::bucket_count(capacity);
+        rows.checked_add(lists).ok_or(too_large)
     }
 
     /// Lays a table over `words`. Zeroed words are formatted, which must be done before other
@@ -136,7 +135,7 @@ impl Table {
             stamp_header(&expected, header);
         }
         let seed = seed_word.load(std::sync::atomic::Ordering::Relaxed);
-        Ok(Self { rows, lists: Lists::new(capacity, key_limit, lists), seed })
+        Ok(Self { rows, lists: Lists::new(capacity, lists), seed })
     }
 
     /// Says who this process is in its claims; see [`Rows::set_writer`].
@@ -157,12 +156,14 @@ impl Table {
         for (column, value) in values {
             check(self.schema(), *column, *value)?;
         }
-        self.upsert(key, |draft| {
+        let mut put = |draft: &mut Draft<'_>| {
             for (column, value) in values {
                 draft.put(*column, *value);
             }
             Ok(())
-        })
+        };
+        let kept = Kept::by(self.schema(), values);
+        self.place(key.into(), 0, &mut put, |id, put| self.rewrite(id, kept, put)).map(Placed::any)
     }
 
     /// Changes a key's row by a closure, which sees zeros and empty strings if the row is not there
@@ -175,27 +176,29 @@ impl Table {
         key: impl Into<Key<'k>>,
         mut change: impl FnMut(&mut Draft<'_>) -> Result<(), WriteError>,
     ) -> Result<RowId, TableError> {
-        self.place(key.into(), 0, &mut change, |id, change| {
-            match self.rows.update(id, |draft| change(draft).map(|()| true)) {
-                Err(WriteError::Stale) => Ok(None), // deleted meanwhile: search again
-                Ok(_) => Ok(Some(id)),
-                Err(error) => Err(error.into()),
-            }
-        })
-        .map(Placed::any)
+        self.place(key.into(), 0, &mut change, |id, change| self.rewrite(id, Kept::Others, change))
+            .map(Placed::any)
+    }
+
+    /// Changes the row that was found for a key. `None`: it was deleted meanwhile.
+    fn rewrite(
+        &self,
+        id: RowId,
+        kept: Kept,
+        change: &mut impl FnMut(&mut Draft<'_>) -> Result<(), WriteError>,
+    ) -> Result<Option<RowId>, TableError> {
+        let edit = |draft: &mut Draft<'_>| change(draft).map(|()| true);
+        match self.rows.replace(id, RowState::Live, kept, edit) {
+            Err(WriteError::Stale) => Ok(None),
+            Ok(_) => Ok(Some(id)),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The row of a key, copied out.
     pub fn get<'k>(&self, key: impl Into<Key<'k>>) -> Option<Row> {
-        let key = key.into();
         let mut row = Row::empty(self.schema());
-        // A row that goes between search and read may have been set anew under another id.
-        while let Some(id) = self.find(key) {
-            if self.rows.read_into(id, &mut row) {
-                return Some(row);
-            }
-        }
-        None
+        self.get_into(key, &mut row).map(|_| row)
     }
 
     /// One column of a key's row.
@@ -242,7 +245,7 @@ impl Table {
     /// The key of a handle's row.
     #[must_use]
     pub fn key(&self, id: RowId) -> Option<OwnedKey> {
-        let record = self.lists.record(id.index)?;
+        let (_, record) = Record::of(&self.rows, id.index)?;
         if !self.rows.is_live(id) {
             return None;
         }

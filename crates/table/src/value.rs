@@ -183,14 +183,18 @@ impl Row {
         if self.schema.hash() != schema.hash() {
             *self = Self::empty(schema);
         }
-        let Some(words) = words else { return self.data.fill(0) };
         let (chunks, _) = self.data.as_chunks_mut::<WORD_BYTES>();
-        for (chunk, word) in chunks.iter_mut().zip(words) {
-            *chunk = word.load(Relaxed).to_ne_bytes();
+        let (whole, _) = chunks.split_at_mut(schema.whole_words());
+        let Some(words) = words else { return whole.fill([0; WORD_BYTES]) };
+        take_over(whole, words);
+        for tail in schema.tails() {
+            let length = u64::from_ne_bytes(chunks[tail.length]);
+            let used = index_of(length).min(tail.limit).div_ceil(WORD_BYTES);
+            take_over(&mut chunks[tail.from..tail.from + used], &words[tail.from..]);
         }
     }
 
-    fn slot(&self, column: ColumnId, asked: &str, fits: impl Fn(ColumnKind) -> bool) -> Slot {
+    fn slot(&self, column: ColumnId, asked: &str, fits: impl Fn(ColumnKind) -> bool) -> &Slot {
         let slot = self.schema.slot(column);
         assert!(
             fits(slot.kind),
@@ -206,9 +210,9 @@ impl Row {
         u64::from_ne_bytes(chunks[offset])
     }
 
-    fn tail(&self, slot: Slot) -> &[u8] {
-        let from = (slot.offset + 1) * WORD_BYTES;
-        let len = index_of(self.word(slot.offset)).min(limit_of(slot.kind));
+    fn tail(&self, slot: &Slot) -> &[u8] {
+        let from = slot.tail * WORD_BYTES;
+        let len = index_of(self.word(slot.offset)).min(slot.limit);
         &self.data[from..from + len]
     }
 }
@@ -258,12 +262,15 @@ impl<'a> Draft<'a> {
     /// `WrongType`, or `OutOfRange` when the sum does not fit.
     pub fn add_int(&mut self, column: ColumnId, by: i64) -> Result<i64, WriteError> {
         let name = || Box::from(self.schema.column_name(column));
-        let Value::Int(before) = self.value(column) else {
+        let slot = self.schema.slot(column);
+        if slot.kind != ColumnKind::Int {
             return Err(WriteError::WrongType { column: name() });
-        };
-        let sum =
-            before.checked_add(by).ok_or_else(|| WriteError::OutOfRange { column: name() })?;
-        self.set(column, ValueRef::Int(sum)).map(|()| sum)
+        }
+        let word = &self.words[slot.offset];
+        let sum = word.load(Relaxed).cast_signed().checked_add(by);
+        let sum = sum.ok_or_else(|| WriteError::OutOfRange { column: name() })?;
+        word.store(sum.cast_unsigned(), Relaxed);
+        Ok(sum)
     }
 
     /// Adds to a float column and returns the sum.
@@ -279,27 +286,67 @@ impl<'a> Draft<'a> {
     }
 }
 
+/// Whether writing `values` leaves nothing of what a row had before.
+pub(crate) fn is_whole(schema: &Schema, values: &[(ColumnId, ValueRef<'_>)]) -> bool {
+    let columns = schema.row_columns();
+    if values.len() < columns || columns > 64 {
+        return false;
+    }
+    let mut named = 0_u64;
+    for (column, _) in values {
+        named |= 1 << schema.slot(*column).offset;
+    }
+    named.count_ones() as usize == columns
+}
+
+/// Copies a row into words that only the caller holds. The copy may be torn.
+pub(crate) fn copy_row(schema: &Schema, from: &[AtomicU64], to: &[AtomicU64]) {
+    let copy = |from: &[AtomicU64], to: &[AtomicU64]| {
+        for (to, from) in to.iter().zip(from) {
+            to.store(from.load(Relaxed), Relaxed);
+        }
+    };
+    copy(from, &to[..schema.whole_words()]);
+    for tail in schema.tails() {
+        // What was copied, not what is there by now.
+        let length = index_of(to[tail.length].load(Relaxed));
+        let used = length.min(tail.limit).div_ceil(WORD_BYTES);
+        copy(&from[tail.from..], &to[tail.from..tail.from + used]);
+    }
+}
+
+/// Makes words that only the caller holds a row of zeros and empty strings.
+pub(crate) fn clear_row(schema: &Schema, words: &[AtomicU64]) {
+    words[..schema.row_columns()].iter().for_each(|word| word.store(0, Relaxed));
+}
+
 /// Whether `value` may be written to `column`.
 pub(crate) fn check(
     schema: &Schema,
     column: ColumnId,
     value: ValueRef<'_>,
 ) -> Result<(), WriteError> {
-    let name = || Box::from(schema.column_name(column));
-    let (len, limit) = match (schema.slot(column).kind, value) {
-        (ColumnKind::Int, ValueRef::Int(_)) | (ColumnKind::Float, ValueRef::Float(_)) => (0, 0),
-        (ColumnKind::Str(limit), ValueRef::Str(text)) => (text.len(), limit),
-        (ColumnKind::Bytes(limit), ValueRef::Bytes(bytes)) => (bytes.len(), limit),
-        _ => return Err(WriteError::WrongType { column: name() }),
+    let slot = schema.slot(column);
+    let len = match (slot.kind, value) {
+        (ColumnKind::Int, ValueRef::Int(_)) | (ColumnKind::Float, ValueRef::Float(_)) => 0,
+        (ColumnKind::Str(_), ValueRef::Str(text)) => text.len(),
+        (ColumnKind::Bytes(_), ValueRef::Bytes(bytes)) => bytes.len(),
+        _ => return Err(WriteError::WrongType { column: name_of(schema, column) }),
     };
-    if len > limit {
-        return Err(WriteError::TooLong { column: name(), len, limit });
+    if len > slot.limit {
+        let column = name_of(schema, column);
+        return Err(WriteError::TooLong { column, len, limit: slot.limit });
     }
     Ok(())
 }
 
+#[cold]
+fn name_of(schema: &Schema, column: ColumnId) -> Box<str> {
+    Box::from(schema.column_name(column))
+}
+
 /// Writes a checked value into the words of a row that only the caller holds.
-fn store(slot: Slot, words: &[AtomicU64], value: ValueRef<'_>) {
+fn store(slot: &Slot, words: &[AtomicU64], value: ValueRef<'_>) {
     let bytes = match value {
         ValueRef::Int(value) => return words[slot.offset].store(value.cast_unsigned(), Relaxed),
         ValueRef::Float(value) => return words[slot.offset].store(value.to_bits(), Relaxed),
@@ -307,11 +354,11 @@ fn store(slot: Slot, words: &[AtomicU64], value: ValueRef<'_>) {
         ValueRef::Bytes(bytes) => bytes,
     };
     words[slot.offset].store(word_of(bytes.len()), Relaxed);
-    store_bytes(&words[slot.offset + 1..], bytes);
+    store_bytes(&words[slot.tail..], bytes);
 }
 
 /// Reads one column. What it returns may be torn; the caller checks that before showing it.
-pub(crate) fn load(slot: Slot, words: &[AtomicU64]) -> Value {
+pub(crate) fn load(slot: &Slot, words: &[AtomicU64]) -> Value {
     let first = words[slot.offset].load(Relaxed);
     match slot.kind {
         ColumnKind::Float => Value::Float(f64::from_bits(first)),
@@ -330,9 +377,9 @@ pub(crate) fn load(slot: Slot, words: &[AtomicU64]) -> Value {
 }
 
 /// Appends the bytes of a string or bytes column to `out`; they may be torn.
-pub(crate) fn load_tail(slot: Slot, words: &[AtomicU64], out: &mut Vec<u8>) {
-    let len = index_of(words[slot.offset].load(Relaxed)).min(limit_of(slot.kind));
-    load_bytes(&words[slot.offset + 1..], len, out);
+pub(crate) fn load_tail(slot: &Slot, words: &[AtomicU64], out: &mut Vec<u8>) {
+    let len = index_of(words[slot.offset].load(Relaxed)).min(slot.limit);
+    load_bytes(&words[slot.tail..], len, out);
 }
 
 /// Stores `bytes` from the start of `words`, the rest of the last word zeroed. Word by word: bytes in
@@ -343,10 +390,28 @@ pub(crate) fn store_bytes(words: &[AtomicU64], bytes: &[u8]) {
         word.store(u64::from_ne_bytes(*chunk), Relaxed);
     }
     if !rest.is_empty() {
-        let mut last = [0; WORD_BYTES];
-        last[..rest.len()].copy_from_slice(rest);
-        words[whole.len()].store(u64::from_ne_bytes(last), Relaxed);
+        words[whole.len()].store(last_word(bytes), Relaxed);
     }
+}
+
+/// The bytes behind the last whole word, followed by zeros: one word, made without a loop or a call.
+pub(crate) fn last_word(bytes: &[u8]) -> u64 {
+    let rest = bytes.len() % WORD_BYTES;
+    let little = if let Some(last) = bytes.last_chunk::<WORD_BYTES>() {
+        // What is in front of the rest is shifted out; twice, because there may be no rest.
+        u64::from_le_bytes(*last) >> 8 >> (8 * (WORD_BYTES - 1 - rest) % 64)
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        u64::from(u32::from_le_bytes(*first))
+            | u64::from(u32::from_le_bytes(*last)) << (8 * (rest - 4))
+    } else if let (Some(first), Some(last)) = (bytes.first(), bytes.last()) {
+        let middle = rest / 2;
+        u64::from(*first)
+            | u64::from(bytes[middle]) << (8 * middle)
+            | u64::from(*last) << (8 * (rest - 1))
+    } else {
+        0
+    };
+    u64::from_ne_bytes(little.to_le_bytes())
 }
 
 /// Appends `len` bytes from the start of `words` to `out`.
@@ -363,6 +428,12 @@ pub(crate) fn load_bytes(words: &[AtomicU64], len: usize, out: &mut Vec<u8>) {
     }
 }
 
+fn take_over(chunks: &mut [[u8; WORD_BYTES]], words: &[AtomicU64]) {
+    for (chunk, word) in chunks.iter_mut().zip(words) {
+        *chunk = word.load(Relaxed).to_ne_bytes();
+    }
+}
+
 /// Text of checked bytes; what is not UTF-8 is cut off.
 pub(crate) fn into_text(mut bytes: Vec<u8>) -> String {
     let valid = valid_text(&bytes).len();
@@ -374,13 +445,6 @@ fn valid_text(bytes: &[u8]) -> &str {
     match std::str::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),
-    }
-}
-
-fn limit_of(kind: ColumnKind) -> usize {
-    match kind {
-        ColumnKind::Str(limit) | ColumnKind::Bytes(limit) => limit,
-        ColumnKind::Int | ColumnKind::Float | ColumnKind::Counter => 0,
     }
 }
 
@@ -414,6 +478,17 @@ mod tests {
         let error = draft.set(columns[3], ValueRef::Bytes(&[0; 4])).unwrap_err();
         assert!(error.to_string().contains("\"b\"") && error.to_string().contains('4'), "{error}");
         assert!(matches!(draft.set(columns[0], "x".into()), Err(WriteError::WrongType { .. })));
+    }
+
+    #[test]
+    fn the_last_word_is_the_rest_and_zeros() {
+        let bytes: Vec<u8> = (1..=30).collect();
+        for len in 0..bytes.len() {
+            let mut expected = [0; WORD_BYTES];
+            let rest = &bytes[len - len % WORD_BYTES..len];
+            expected[..rest.len()].copy_from_slice(rest);
+            assert_eq!(last_word(&bytes[..len]), u64::from_ne_bytes(expected), "{len}");
+        }
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub(crate) fn print_table(cells: &[Cell]) {
     );
     for cell in cells {
         let Job { op, processes, pattern, order, what } = cell.job;
-        let ratio = |to: Option<f64>| to.map_or("-".to_owned(), |to| format!("{to:.1}"));
+        let ratio = |to: Option<f64>| to.map_or_else(|| "-".to_owned(), |to| format!("{to:.1}"));
         let million = cell.speed.ops_per_s / 1e6;
         let swoole = swoole(&cell.job).filter(|_| what == What::Dunlin).map(|peer| million / peer);
         let mutex = yardstick(cells, cell).map(|peer| cell.speed.ops_per_s / peer);

@@ -2,14 +2,13 @@
 //!
 //! See `docs/table.md` for what a kill between any two of them leaves behind.
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use super::{RowId, Rows};
-use crate::blocks::Held;
+use super::{Kept, RowId, Rows};
 use crate::free_hints::start_of;
 use crate::schema::ColumnId;
 use crate::sync::{AtomicU64, fence};
-use crate::value::{Draft, ValueRef, WriteError};
+use crate::value::{Draft, ValueRef, WriteError, clear_row, copy_row};
 use crate::word::{Head, Life, Link, RowState, Stamp};
 
 /// Head and current word of one row.
@@ -21,9 +20,14 @@ pub(crate) struct Entry {
 
 impl Rows {
     pub(crate) fn entry(&self, index: u32) -> Option<Entry> {
-        let at = index as usize * 2;
-        match self.entries.get(at..at + 2)? {
-            [head, current] => Some(Entry { head, current }),
+        self.place(index).map(|(entry, _)| entry)
+    }
+
+    /// An entry, and the words behind it that a keyed table has for link and key.
+    pub(crate) fn place(&self, index: u32) -> Option<(Entry, &'static [AtomicU64])> {
+        let at = index as usize * self.entry_stride;
+        match self.entries.get(at..at + self.entry_stride)? {
+            [head, current, beside @ ..] => Some((Entry { head, current }, beside)),
             _ => None,
         }
     }
@@ -65,14 +69,13 @@ impl Rows {
         }
     }
 
-    /// Writes checked values to a row in `state`.
-    pub(super) fn write_checked(
+    /// Writes checked values to a live row.
+    pub(crate) fn write_checked(
         &self,
         id: RowId,
-        state: RowState,
         values: &[(ColumnId, ValueRef<'_>)],
     ) -> Result<(), WriteError> {
-        let written = self.replace(id, state, |draft| {
+        let written = self.replace(id, RowState::Live, Kept::by(&self.schema, values), |draft| {
             for (column, value) in values {
                 draft.put(*column, *value);
             }
@@ -82,21 +85,37 @@ impl Rows {
     }
 
     /// Fills a block with what the row has and `edit` makes of it, and swaps the current word to it.
+    /// With [`Kept::Nothing`], `edit` sets every column, and is called once.
     pub(crate) fn replace(
         &self,
         id: RowId,
         state: RowState,
+        kept: Kept,
         mut edit: impl FnMut(&mut Draft<'_>) -> Result<bool, WriteError>,
     ) -> Result<bool, WriteError> {
         let entry = self.entry(id.index).ok_or(WriteError::Stale)?;
-        entry.check_state(id, state)?;
         let held = self.blocks.claim(self.writer, &self.spare).ok_or(WriteError::NoSpareBlock)?;
+        let mut draft = Draft::new(&self.schema, held.block.payload);
+        if kept == Kept::Nothing && !edit(&mut draft)? {
+            return Ok(false);
+        }
         loop {
             let current = Link(entry.current.load(Acquire));
             // After the load of the current word: a later claim of the row changes that word before
             // the row is live again, so what we found live is what our swap will find.
             entry.check_state(id, state)?;
-            let replaced = self.copy(current, &held);
+            let old = current.item().and_then(|number| self.blocks.block(number));
+            let replaced = match (current.item(), old) {
+                // Taken throughout if the swap succeeds, so the tag read here is that of its life.
+                (Some(number), Some(old)) => Life::new(number, Stamp(old.stamp.load(Relaxed))),
+                _ => Life::NONE,
+            };
+            if kept == Kept::Others {
+                match old.filter(|_| !current.flagged()) {
+                    Some(old) => copy_row(&self.schema, old.payload, held.block.payload),
+                    None => clear_row(&self.schema, held.block.payload),
+                }
+            }
             fence(Acquire);
             if entry.current.load(Relaxed) != current.0 {
                 continue; // the copy may be torn
@@ -106,7 +125,7 @@ impl Rows {
                 return Err(WriteError::Stale);
             }
             self.settle(current, entry);
-            if !edit(&mut Draft::new(&self.schema, held.block.payload))? {
+            if kept == Kept::Others && !edit(&mut draft)? {
                 return Ok(false);
             }
             held.block.previous.store(replaced.0, Relaxed);
@@ -121,22 +140,30 @@ impl Rows {
         }
     }
 
-    /// Copies the row's value into a held block; returns the life of the block that held it.
-    fn copy(&self, current: Link, held: &Held<'_>) -> Life {
-        let old = current.item().and_then(|number| self.blocks.block(number));
-        match old.filter(|_| !current.flagged()) {
-            Some(old) => {
-                for (to, from) in held.block.payload.iter().zip(old.payload) {
-                    to.store(from.load(Relaxed), Relaxed);
-                }
-            }
-            None => held.block.payload.iter().for_each(|word| word.store(0, Relaxed)),
-        }
-        match (current.item(), old) {
-            // Taken throughout if the swap succeeds, so the tag read here is that of its life.
-            (Some(number), Some(old)) => Life::new(number, Stamp(old.stamp.load(Relaxed))),
-            _ => Life::NONE,
-        }
+    /// Gives a row that this process is claiming its first value. Nobody else knows of the row, and it
+    /// is vacant, so that its block can be filled where it is.
+    pub(crate) fn fill(
+        &self,
+        id: RowId,
+        mut edit: impl FnMut(&mut Draft<'_>) -> Result<(), WriteError>,
+    ) -> Result<(), WriteError> {
+        let entry = self.entry(id.index).ok_or(WriteError::Stale)?;
+        let current = entry.current();
+        let block = current.item().filter(|_| current.flagged());
+        let Some(block) = block.and_then(|number| self.blocks.block(number)) else {
+            let edit = |draft: &mut Draft<'_>| edit(draft).map(|()| true);
+            return self.replace(id, RowState::Claiming, Kept::Others, edit).map(drop);
+        };
+        entry.check_state(id, RowState::Claiming)?;
+        // As after the claim of a block: a reader of the row's earlier life that sees one of our stores
+        // must see that the current word is another since the row was vacated.
+        fence(Release);
+        clear_row(&self.schema, block.payload);
+        edit(&mut Draft::new(&self.schema, block.payload))?;
+        // No swap hits this store: a writer that loaded the current word before the row was vacated
+        // fails, and one that loaded it later sees that its row is gone. Release: as at every link.
+        entry.current.store(current.successor(current.item(), false).0, Release);
+        Ok(())
     }
 
     /// Releases what the row's block replaced, if its writer died before it could. Done before the

@@ -81,8 +81,8 @@ impl Table {
             None => self.bury_all().then(|| self.rows.claim_hidden()).flatten().ok_or(full)?,
         };
         made.id = Some(id);
-        self.rows.replace(id, RowState::Claiming, |draft| change(draft).map(|()| true))?;
-        self.lists.prepare(id, hash, key);
+        self.rows.fill(id, change)?;
+        self.lists.prepare(&self.rows, id, hash, key);
         Ok(id)
     }
 

@@ -278,14 +278,15 @@ pub(super) fn put_all(values: &Values<'_>) -> impl Fn(&mut Draft<'_>) -> Result<
 /// checks that before it believes the answer.
 fn holds_all(schema: &Schema, words: Option<&[AtomicU64]>, values: &Values<'_>) -> bool {
     values.iter().all(|(column, value)| {
-        let at = schema.slot(*column).offset;
-        let first = words.map_or(0, |words| words[at].load(Relaxed));
+        let slot = schema.slot(*column);
+        let first = words.map_or(0, |words| words[slot.offset].load(Relaxed));
         let bytes = match value {
             ValueRef::Int(value) => return first == value.cast_unsigned(),
             ValueRef::Float(value) => return first == value.to_bits(),
             ValueRef::Str(text) => text.as_bytes(),
             ValueRef::Bytes(bytes) => bytes,
         };
-        index_of(first) == bytes.len() && words.is_none_or(|words| equal(bytes, &words[at + 1..]))
+        index_of(first) == bytes.len()
+            && words.is_none_or(|words| equal(bytes, &words[slot.tail..]))
     })
 }
