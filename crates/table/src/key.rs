@@ -4,9 +4,9 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::hash::hash_key;
+use crate::hash::{hash_number, hash_short};
 use crate::sync::AtomicU64;
-use crate::value::{load_bytes, store_bytes};
+use crate::value::{last_word, load_bytes, store_bytes};
 use crate::word::{index_of, word_of};
 
 /// Bit of the length word that says "a number".
@@ -34,8 +34,8 @@ pub enum OwnedKey {
 impl Key<'_> {
     pub(crate) fn hash(self, seed: u64) -> u64 {
         match self {
-            Self::Number(number) => hash_key(&number.to_le_bytes(), seed),
-            Self::Bytes(bytes) => hash_key(bytes, seed),
+            Self::Number(number) => hash_number(number, seed),
+            Self::Bytes(bytes) => hash_short(bytes, seed),
         }
     }
 
@@ -101,14 +101,12 @@ pub(crate) fn key_words(limit: usize) -> usize {
 /// Whether `words` begin with `bytes`, as `store_bytes` leaves them.
 pub(crate) fn equal(bytes: &[u8], words: &[AtomicU64]) -> bool {
     let (whole, rest) = bytes.as_chunks::<8>();
-    let mut last = [0; 8];
-    last[..rest.len()].copy_from_slice(rest);
     let head = whole
         .iter()
         .zip(words)
         .all(|(chunk, word)| word.load(Relaxed) == u64::from_ne_bytes(*chunk));
     // The bytes behind the end are zeros on both sides.
-    head && (rest.is_empty() || words[whole.len()].load(Relaxed) == u64::from_ne_bytes(last))
+    head && (rest.is_empty() || words[whole.len()].load(Relaxed) == last_word(bytes))
 }
 
 impl<'a> From<&'a str> for Key<'a> {
