@@ -9,13 +9,13 @@ use tungstenite::{
 };
 
 /// Small, so that inputs of a fuzzer reach it.
-pub const LIMITS: Limits = Limits { max_message_bytes: 600 };
+pub const LIMITS: Limits = Limits { max_message_bytes: 600, may_compress: false };
 
 /// What a reader of a stream saw, without where it was cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
-    /// A whole message.
-    Message(Opcode, Vec<u8>),
+    /// A whole message; a compressed one as it came, and marked so.
+    Message(Opcode, Vec<u8>, bool),
     /// A ping.
     Ping(Vec<u8>),
     /// A pong.
@@ -25,11 +25,12 @@ pub enum Seen {
 }
 
 /// Reads a stream as a worker does: what is left goes in front of the next read, the progress rests as words.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct FrameReader {
+    limits: Limits,
     words: [u64; 3],
     rest: Vec<u8>,
-    message: Option<(Opcode, Vec<u8>)>,
+    message: Option<(Opcode, Vec<u8>, bool)>,
     /// What was seen.
     pub seen: Vec<Seen>,
     /// The close code of a violation, which ended the stream.
@@ -50,8 +51,16 @@ impl FrameReader {
 
     /// The state of a reader behind these reads.
     #[must_use]
-    pub fn behind<'s>(reads: impl IntoIterator<Item = &'s [u8]>) -> Self {
-        let mut reader = Self::default();
+    pub fn behind<'s>(reads: impl IntoIterator<Item = &'s [u8]>, limits: Limits) -> Self {
+        let mut reader = Self {
+            limits,
+            words: [0; 3],
+            rest: vec![],
+            message: None,
+            seen: vec![],
+            violation: None,
+            closed: false,
+        };
         reads.into_iter().for_each(|read| reader.read(read));
         if reader.violation.is_some() {
             // It means nothing any more, and a half message was dropped wherever the reads were cut.
@@ -66,7 +75,7 @@ impl FrameReader {
         let mut at = 0;
         while !self.closed && self.violation.is_none() {
             let mut progress = Progress::from_words(self.words);
-            let step = progress.next(&mut input[at..], &LIMITS);
+            let step = progress.next(&mut input[at..], &self.limits);
             self.words = progress.words();
             match step {
                 Ok((taken, Event::Incomplete)) => {
@@ -87,22 +96,23 @@ impl FrameReader {
     }
 }
 
-fn note(message: &mut Option<(Opcode, Vec<u8>)>, seen: &mut Vec<Seen>, event: Event<'_>) {
+fn note(message: &mut Option<(Opcode, Vec<u8>, bool)>, seen: &mut Vec<Seen>, event: Event<'_>) {
     match event {
         Event::Incomplete => unreachable!("handled by the caller"),
         Event::Ping(payload) => seen.push(Seen::Ping(payload.to_vec())),
         Event::Pong(payload) => seen.push(Seen::Pong(payload.to_vec())),
         Event::Close { code, reason } => seen.push(Seen::Close(code, reason.to_owned())),
-        Event::Data { opcode, start, finish, frame_finish, payload } => {
+        Event::Data { opcode, start, finish, frame_finish, compressed, payload } => {
             assert_eq!(start, message.is_none());
             assert!(frame_finish || !finish);
-            let half = message.get_or_insert((opcode, vec![]));
-            assert_eq!(half.0, opcode);
+            let half = message.get_or_insert((opcode, vec![], compressed));
+            assert_eq!((half.0, half.2), (opcode, compressed));
             half.1.extend_from_slice(payload);
             assert!(half.1.len() as u64 <= LIMITS.max_message_bytes);
-            if finish && let Some((opcode, payload)) = message.take() {
-                assert!(opcode == Opcode::Binary || std::str::from_utf8(&payload).is_ok());
-                seen.push(Seen::Message(opcode, payload));
+            if finish && let Some((opcode, payload, compressed)) = message.take() {
+                let is_text = std::str::from_utf8(&payload).is_ok();
+                assert!(opcode == Opcode::Binary || compressed || is_text);
+                seen.push(Seen::Message(opcode, payload, compressed));
             }
         }
     }
@@ -117,8 +127,8 @@ pub fn second_opinion(stream: &[u8], role: Role) -> Vec<Seen> {
     let mut seen = Vec::new();
     while let Ok(message) = context.read(&mut source) {
         seen.push(match message {
-            Message::Text(text) => Seen::Message(Opcode::Text, text.as_bytes().to_vec()),
-            Message::Binary(bytes) => Seen::Message(Opcode::Binary, bytes.to_vec()),
+            Message::Text(text) => Seen::Message(Opcode::Text, text.as_bytes().to_vec(), false),
+            Message::Binary(bytes) => Seen::Message(Opcode::Binary, bytes.to_vec(), false),
             Message::Ping(bytes) => Seen::Ping(bytes.to_vec()),
             Message::Pong(bytes) => Seen::Pong(bytes.to_vec()),
             Message::Close(None) => Seen::Close(None, String::new()),

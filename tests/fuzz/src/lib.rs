@@ -5,7 +5,8 @@
 
 pub mod frames;
 
-/// How a stream is cut into reads: the first byte of an input is a number of cuts (its low four bits), then
+/// How a stream is cut into reads: the first byte of an input is a number of cuts (its low four bits; the
+/// others are the target's), then
 /// as many bytes give the length of one read each; what follows is the stream, its rest in one last read.
 #[must_use]
 pub fn cuts_and_stream(input: &[u8]) -> (&[u8], &[u8]) {

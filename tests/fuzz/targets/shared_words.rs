@@ -8,13 +8,15 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use dunlin_table::{
-    Chain, HintIndex, Pool, RowId, Rows, Schema, WINDOW_CELLS, heap_words, sync::AtomicU64,
+    Chain, HintIndex, Pool, PoolLimits, RowId, Rows, Schema, WINDOW_CELLS, heap_words,
+    sync::AtomicU64,
 };
 use libfuzzer_sys::fuzz_target;
 
 const ROWS: u32 = 5;
 const BLOCKS: u32 = 6;
 const BLOCK_BYTES: usize = 16;
+const GROUPS: u16 = 3;
 const WINDOWS: u32 = 2;
 
 fuzz_target!(|input: &[u8]| {
@@ -42,7 +44,7 @@ impl Memory {
         let words = "there is room for a few";
         Self {
             rows: heap_words(Rows::words_needed(&schema(), ROWS).expect(words)),
-            pool: heap_words(Pool::words_needed(BLOCKS, BLOCK_BYTES).expect(words)),
+            pool: heap_words(Pool::words_needed(BLOCKS, BLOCK_BYTES, GROUPS).expect(words)),
             index: heap_words(HintIndex::words_needed(WINDOWS).expect(words)),
             chain: heap_words(2),
         }
@@ -62,8 +64,9 @@ impl Memory {
     fn pool(&self, input: &[u8]) -> Pool {
         clear(self.pool);
         clear(self.chain);
-        let pool = Pool::new(BLOCKS, BLOCK_BYTES, self.pool).expect("zeroed words are formatted");
-        pool.append(self.chain(), OWNER, &[7; 40], 100).expect("there is room");
+        let pool =
+            Pool::new(BLOCKS, BLOCK_BYTES, GROUPS, self.pool).expect("zeroed words are formatted");
+        pool.append(self.chain(), OWNER, &[7; 40], LIMITS).expect("there is room");
         // The chain is at the end of what is spoilt.
         let (words, rest) = input.split_at(input.len() / 2);
         spoil(self.pool, words);
@@ -85,6 +88,9 @@ impl Memory {
         Chain { ends: &self.chain[0], length: &self.chain[1] }
     }
 }
+
+const LIMITS: PoolLimits =
+    PoolLimits::bytes(BLOCKS as usize * BLOCK_BYTES).in_group(1, 5).keep_free(1);
 
 const OWNER: RowId = RowId { index: 3, generation: 9 };
 
@@ -144,20 +150,21 @@ fn claim_and_free(rows: &Rows, number: dunlin_table::ColumnId) {
 fn use_pool(pool: &Pool, chain: Chain<'_>) {
     let most = BLOCKS as usize * BLOCK_BYTES;
     let mut content = Vec::new();
-    let _ = pool.append(chain, OWNER, &[1; 3], most);
+    let _ = pool.append(chain, OWNER, &[1; 3], LIMITS);
     assert_eq!(pool.read_into(chain, &mut content), content.len());
     assert!(content.len() <= most);
     pool.reclaim(|row| (row.index % 2 == 1).then_some(chain));
-    let _ = pool.append(chain, OWNER, &[2; 30], most);
+    let _ = pool.append(chain, OWNER, &[2; 30], LIMITS);
     pool.free(chain);
-    let _ = pool.append(chain, OWNER, &[2; 30], most);
+    let _ = pool.append(chain, OWNER, &[2; 30], LIMITS);
     pool.free(chain);
     pool.recover(|_| false);
     assert_eq!(pool.free_blocks(), BLOCKS, "everything is free once every owner is gone");
     // A chain may only take what is free now; whatever it was, it is whole again.
     chain.ends.store(0, Relaxed);
     chain.length.store(0, Relaxed);
-    pool.append(chain, OWNER, &vec![5; most], most).expect("all blocks are free");
+    pool.append(chain, OWNER, &vec![5; most], PoolLimits::bytes(most))
+        .expect("all blocks are free");
     content.clear();
     pool.read_into(chain, &mut content);
     assert_eq!(content, vec![5; most]);
