@@ -59,6 +59,8 @@ pub struct Config {
     pub compression_threshold_bytes: usize,
     /// How hard to compress: 1, quick, to 9, thorough.
     pub compression_level: u8,
+    /// What one client address may hold of the receive pool, in percent.
+    pub receive_share_percent: u32,
     /// How long an upgrade may take, in milliseconds.
     pub handshake_timeout_ms: u64,
     /// How long a message may take from its first byte to its last, in milliseconds.
@@ -245,6 +247,12 @@ pub const SERVER_KEYS: &[KeySpec] = &[
         "How hard to compress: 1 is quick, 9 is thorough.",
     ),
     reload(
+        "websocket.receive_share",
+        KeyKind::Count { min: 1, max: 100 },
+        "25",
+        "Percent of table.receive_pool that one client address may hold; one message at least.",
+    ),
+    reload(
         "websocket.handshake_timeout",
         duration(100, HOUR_MS),
         "\"10s\"",
@@ -343,6 +351,7 @@ impl Config {
             compression: settings.bool("websocket.compression"),
             compression_threshold_bytes: bounded(settings.size("websocket.compression_threshold")),
             compression_level: bounded(settings.count("websocket.compression_level")),
+            receive_share_percent: bounded(settings.count("websocket.receive_share")),
             handshake_timeout_ms: settings.duration_ms("websocket.handshake_timeout"),
             message_timeout_ms: settings.duration_ms("websocket.message_timeout"),
             ping_interval_ms: settings.duration_ms("websocket.ping_interval"),

@@ -104,6 +104,8 @@ cells! {
     TooFastPerIp = 57;
     /// Process: turns in which nothing more was accepted because of `server.accept_rate`.
     AcceptDelayed = 58;
+    /// Process: messages refused because their address had `websocket.receive_share` of the pool.
+    PoolShareFull = 59;
     /// Task process: the task in hand, 0 if none.
     TaskInHand = 40;
     /// Task process: the slot that asked for it.

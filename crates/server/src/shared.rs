@@ -14,8 +14,8 @@ use std::sync::atomic::AtomicU64;
 
 /// Bytes of a block of the receive pool.
 pub const POOL_BLOCK_BYTES: usize = 1024;
-/// Owner groups of the receive pool; none are told apart yet.
-const POOL_GROUPS: u16 = 0;
+/// Groups of client addresses that the receive pool tells apart; each has its share.
+pub const POOL_GROUPS: u16 = 1024;
 
 /// How large the shared memory is to be.
 #[derive(Clone, Debug)]

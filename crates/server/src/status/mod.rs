@@ -217,6 +217,7 @@ fn worker(slot: usize, row: &ProcessRow, mailbox_bytes: Option<u64>) -> Json {
             "refused_rate_per_ip": row.value(Cell::TooFastPerIp),
             "accept_delayed": row.value(Cell::AcceptDelayed),
             "message_timeouts": row.value(Cell::MessageTimeouts),
+            "pool_share_full": row.value(Cell::PoolShareFull),
             "pool_full": row.value(Cell::PoolFull),
             "compressed_in": row.value(Cell::CompressedIn),
             "compressed_out": row.value(Cell::CompressedOut),

@@ -91,10 +91,7 @@ impl<A: App> Worker<'_, A> {
         let mut fresh = core.connection(connection, peer);
         // Counted first and then looked at: two workers never let in one each where there is room for one.
         let most = u64::from(core.config.max_connections_per_ip);
-        if most > 0
-            && let Some(address) = fresh.counted
-            && core.shared.peers.count(address) > most
-        {
+        if most > 0 && fresh.counted && core.shared.peers.count(fresh.address) > most {
             core.uncount(&fresh);
             return self.turn_away(connection, peer, &TOO_MANY_OF_ONE);
         }

@@ -20,8 +20,10 @@ use std::os::fd::RawFd;
 pub(crate) struct Connection {
     pub(crate) descriptor: RawFd,
     pub(crate) peer: SocketAddr,
-    /// Where it is counted among the connections of its client, if it is.
-    pub(crate) counted: Option<Address>,
+    /// The client, as far as it is told from others.
+    pub(crate) address: Address,
+    /// It is counted among the connections of its address.
+    pub(crate) counted: bool,
     pub(crate) stage: Stage,
     pub(crate) outbox: Outbox,
     /// The kernel takes output; falls on WouldBlock, rises on the edge.
@@ -160,13 +162,15 @@ impl Connection {
     pub(crate) fn new(
         descriptor: RawFd,
         peer: SocketAddr,
+        address: Address,
         outbox_bytes: usize,
         now: Millis,
     ) -> Self {
         Self {
             descriptor,
             peer,
-            counted: None,
+            address,
+            counted: false,
             stage: Stage::Http(Box::default()),
             outbox: Outbox::new(outbox_bytes),
             // Optimistic: the first write tells.

@@ -8,6 +8,7 @@
 use super::Birth;
 use super::compression::{Compression, Outgoing};
 use super::connection::{Answer, Closing, Connection, Stage};
+use super::pool_limits::ReceiveLimits;
 use super::state::Life;
 use crate::app::{Closed, ClosedBy};
 use crate::clock::{self, Millis};
@@ -84,6 +85,7 @@ pub(crate) struct Core {
     pub(super) shedding: bool,
     pub(super) compression: Compression,
     pub(super) limits: Limits,
+    pub(super) receive_limits: ReceiveLimits,
     pub(super) http_open: u64,
     pub(super) sessions_open: u64,
     /// Messages of this life, for `server.max_request`.
@@ -103,6 +105,7 @@ impl Core {
         let row = shared.scoreboard.worker(slot.index());
         let rows = usize::try_from(shared.sessions.capacity()).map_err(io::Error::other)?;
         let limits = Limits { max_message_bytes: config.max_message_bytes, may_compress: false };
+        let receive_limits = ReceiveLimits::new(&config, &shared.pool);
         let max_messages = jittered(config.max_request, slot);
         Ok(Self {
             slot,
@@ -131,6 +134,7 @@ impl Core {
             shedding: false,
             compression: Compression::new(&config),
             limits,
+            receive_limits,
             http_open: 0,
             sessions_open: 0,
             served: 0,
@@ -201,18 +205,17 @@ impl Core {
     /// A connection with an outbox of the configured size, counted among those of its client.
     pub(super) fn connection(&self, descriptor: RawFd, peer: std::net::SocketAddr) -> Connection {
         let outbox_bytes = self.config.send_buffer_bytes + CONTROL_ROOM_BYTES;
-        let mut connection = Connection::new(descriptor, peer, outbox_bytes, self.now);
-        connection.outbox = connection.outbox.counted_in(&self.load);
         let address = self.shared.peers.address(peer.ip());
-        let counted = self.shared.peers.add(self.slot.index(), address);
-        connection.counted = counted.then_some(address);
+        let mut connection = Connection::new(descriptor, peer, address, outbox_bytes, self.now);
+        connection.outbox = connection.outbox.counted_in(&self.load);
+        connection.counted = self.shared.peers.add(self.slot.index(), address);
         connection
     }
 
     /// A connection is no more: its client has one less.
     pub(super) fn uncount(&self, connection: &Connection) {
-        if let Some(address) = connection.counted {
-            self.shared.peers.remove(self.slot.index(), address);
+        if connection.counted {
+            self.shared.peers.remove(self.slot.index(), connection.address);
         }
     }
 
@@ -354,6 +357,8 @@ impl Core {
         if open.closing.is_some() {
             return;
         }
+        // Nothing will be made of what is half received: others may need its place.
+        self.shared.pool.free(self.shared.sessions.message_chain(open.conn.row()));
         // 1005 stands for a close frame without a code: answered by one without.
         let code = Some(CloseCode(closed.code)).filter(|code| code.is_sendable());
         let reason = closed.reason.clone();

@@ -14,6 +14,7 @@ mod event_loop;
 mod handover;
 mod http_exchange;
 mod pong;
+mod pool_limits;
 mod receive;
 mod settle;
 mod shed;

@@ -10,7 +10,7 @@ use crate::ids::ConnId;
 use crate::scoreboard::Cell;
 use crate::sys::socket;
 use crate::websocket::{Event, Opcode, Violation};
-use dunlin_table::{PoolError, PoolLimits};
+use dunlin_table::PoolError;
 use std::io;
 use std::mem;
 use tracing::debug;
@@ -204,8 +204,7 @@ impl<A: App> Worker<'_, A> {
     fn keep_piece(&mut self, key: usize, conn: ConnId, payload: &[u8]) {
         let core = &mut self.core;
         let chain = core.shared.sessions.message_chain(conn.row());
-        let limit = usize::try_from(core.limits.max_message_bytes).unwrap_or(usize::MAX);
-        let limits = PoolLimits::bytes(limit);
+        let limits = core.receive_limits.message(core.connections[key].address);
         if let Err(error) = core.shared.pool.append(chain, conn.row(), payload, limits) {
             self.pool_refuses(key, error);
         }
@@ -248,13 +247,19 @@ impl<A: App> Worker<'_, A> {
     }
 
     fn pool_refuses(&mut self, key: usize, error: PoolError) {
-        let (code, reason) = match error {
-            PoolError::ChainFull => (1009, "the message is too large"),
-            PoolError::GroupFull { .. } | PoolError::KeptForShort { .. } | PoolError::PoolFull => {
-                (1013, "too many unfinished messages: try again later")
+        let (code, reason, cell) = match error {
+            PoolError::ChainFull => (1009, "the message is too large", None),
+            PoolError::GroupFull { .. } => {
+                let reason = "too many unfinished messages of this address";
+                (1013, reason, Some(Cell::PoolShareFull))
+            }
+            PoolError::KeptForShort { .. } | PoolError::PoolFull => {
+                (1013, "too many unfinished messages: try again later", Some(Cell::PoolFull))
             }
         };
-        self.core.row.add(Cell::PoolFull, u64::from(code == 1013));
+        if let Some(cell) = cell {
+            self.core.row.add(cell, 1);
+        }
         let closed = Closed { code, reason: reason.into(), by: ClosedBy::Server };
         self.core.close_by_engine(key, closed);
     }
@@ -344,7 +349,9 @@ impl<A: App> Worker<'_, A> {
     /// a cut header or control frame into the pool.
     fn save_rest(&mut self, key: usize, conn: ConnId, rest: &[u8]) {
         let core = &mut self.core;
-        let Some(open) = core.connections.get_mut(key).and_then(|c| c.open_mut()) else { return };
+        let Some(connection) = core.connections.get_mut(key) else { return };
+        let limits = core.receive_limits.cut(connection.address);
+        let Some(open) = connection.open_mut() else { return };
         core.shared.sessions.set_progress(conn, open.progress);
         let half = !rest.is_empty() || !open.progress.is_idle();
         open.began = half.then(|| open.began.unwrap_or(core.now));
@@ -353,7 +360,6 @@ impl<A: App> Worker<'_, A> {
             return;
         }
         let chain = core.shared.sessions.cut_chain(conn.row());
-        let limits = PoolLimits::bytes(crate::websocket::CUT_MAX);
         match core.shared.pool.append(chain, conn.row(), rest, limits) {
             Ok(()) => open.has_cut = true,
             Err(error) => self.pool_refuses(key, error),

@@ -1,12 +1,13 @@
 //! Who is let in: connections of one address, and how fast they come, over all workers and their
 //! replacements.
 
-use crate::client::Raw;
+use crate::client::{Raw, frame};
 use crate::runner::tests;
 use crate::server::{PATIENCE, Server, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::Value as Json;
 use socket2::{Domain, Socket, Type};
+use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,8 @@ tests![
     an_address_that_opens_too_fast_is_refused,
     an_accept_rate_makes_everybody_wait,
     plain_answers_that_nobody_reads_end,
+    an_address_holds_its_share_of_the_pool_and_no_more,
+    beginnings_of_messages_find_room_in_a_full_pool,
 ];
 
 const ANN: Ipv4Addr = Ipv4Addr::LOCALHOST;
@@ -134,7 +137,6 @@ fn plain_answers_that_nobody_reads_end() {
     ]);
     let mut slow: Vec<TcpStream> = (0..4).map(|_| connect(&server, ANN)).collect();
     for stream in &mut slow {
-        use std::io::Write;
         stream.set_write_timeout(Some(Duration::from_millis(200))).expect("a timeout");
         // Until nobody takes any more of it.
         let request = b"GET /now HTTP/1.1\r\nHost: dunlin\r\n\r\n".repeat(1_000);
@@ -144,4 +146,99 @@ fn plain_answers_that_nobody_reads_end() {
     assert!(sum(&worst, "unsent_bytes") <= 4 * (68 << 10), "{worst}");
     server.wait_status("they are cut off", |status| sum(status, "connections") == 0);
     assert!(upgrade(&server, ANN).is_ok());
+}
+
+/// A pool of 4096 blocks; an address may hold 1024, and 256 are kept.
+const SMALL_POOL: [(&str, &str); 3] = [
+    ("table.receive_pool", "4MiB"),
+    ("websocket.max_message", "1MiB"),
+    ("websocket.receive_share", "25"),
+];
+const SHARE: u64 = 1_024;
+const KEPT: u64 = 256;
+
+fn free_blocks(server: &Server) -> u64 {
+    server.status()["sessions"]["pool_blocks_free"].as_u64().expect("a number")
+}
+
+/// A text frame of so many bytes that does not end its message; that asks for an echo.
+fn unfinished(bytes: u16) -> Vec<u8> {
+    let length = bytes.to_be_bytes();
+    let head = [0x01, 0xfe, length[0], length[1], 0, 0, 0, 0];
+    let payload = b"echo ".iter().copied().chain(std::iter::repeat(b'x'));
+    head.into_iter().chain(payload.take(usize::from(bytes))).collect()
+}
+
+/// Leaves unfinished messages of 60 KB until no more are taken; gives the connections.
+fn fill(server: &Server, from: Ipv4Addr) -> Vec<Raw> {
+    let before = sum(&server.status(), "pool_share_full");
+    let mut taken = Vec::new();
+    while sum(&server.status(), "pool_share_full") == before {
+        assert!(taken.len() < 40, "an address may hold {SHARE} blocks");
+        let mut raw = upgrade(server, from).expect("there is room");
+        let free = free_blocks(server);
+        raw.stream.write_all(&unfinished(60_000)).expect("the connection takes it");
+        wait_until("it is held or refused", || {
+            free_blocks(server) != free || sum(&server.status(), "pool_share_full") > before
+        });
+        taken.push(raw);
+    }
+    taken
+}
+
+fn an_address_holds_its_share_of_the_pool_and_no_more() {
+    let server = Server::start(&[&SMALL_POOL[..], &[("server.workers", "2")]].concat());
+    let all = free_blocks(&server);
+    for round in 0..2 {
+        let greedy = fill(&server, ANN);
+        assert_eq!(greedy.len(), 18, "59 blocks each");
+        assert!(free_blocks(&server) >= all - SHARE);
+        // Another address is not concerned, and of the same one whole messages go on.
+        for from in [ANN, BOB] {
+            let mut client = upgrade(&server, from).expect("there is room").into_client();
+            assert_eq!(client.ask("echo tea"), "tea");
+        }
+        let mut bob = upgrade(&server, BOB).expect("there is room").into_client();
+        bob.write_raw(&unfinished(50_000));
+        bob.write_raw(&frame(true, 0, b"end"));
+        assert_eq!(bob.hear_text().len(), 50_003 - "echo ".len());
+        // Even one in two pieces, if they are short.
+        let mut cut = upgrade(&server, ANN).expect("there is room").into_client();
+        let whole = frame(true, 1, b"echo cut");
+        cut.write_raw(&whole[..3]);
+        wait_until("it is held", || free_blocks(&server) < all - SHARE + 60);
+        cut.write_raw(&whole[3..]);
+        assert_eq!(cut.hear_text(), "cut");
+        match round {
+            0 => drop(server.reload(Signal::SIGUSR1)),
+            _ => drop(server.kill_and_wait("workers/0")),
+        }
+        upgrade(&server, ANN).expect("there is room");
+        drop(greedy);
+        wait_until("all is given back", || free_blocks(&server) == all);
+    }
+    assert_eq!(sum(&server.status(), "pool_full"), 0);
+}
+
+fn beginnings_of_messages_find_room_in_a_full_pool() {
+    let server = Server::start(&SMALL_POOL);
+    let all = free_blocks(&server);
+    let held: Vec<Vec<Raw>> =
+        (3..6).map(|number| fill(&server, Ipv4Addr::new(127, 0, 0, number))).collect();
+    // The fourth address meets what is kept before it has its share.
+    let mut last = Vec::new();
+    wait_until("the pool is full but for what is kept", || {
+        let mut raw = upgrade(&server, BOB).expect("there is room");
+        let _ = raw.stream.write_all(&unfinished(60_000));
+        last.push(raw);
+        sum(&server.status(), "pool_full") > 0
+    });
+    assert!(free_blocks(&server) >= KEPT - 60, "{} free", free_blocks(&server));
+    let mut cut = upgrade(&server, ANN).expect("there is room").into_client();
+    cut.write_raw(&frame(true, 1, b"echo cut")[..3]);
+    server.wait_quiet();
+    cut.write_raw(&frame(true, 1, b"echo cut")[3..]);
+    assert_eq!(cut.hear_text(), "cut");
+    drop((held, last));
+    wait_until("all is given back", || free_blocks(&server) == all);
 }

@@ -200,7 +200,7 @@ impl Server {
 
     /// Waits until no worker is in the middle of a turn, for a moment: then every connection is CLEAN,
     /// and a kill costs none.
-    fn wait_quiet(&self) {
+    pub(crate) fn wait_quiet(&self) {
         let mut quiet = 0;
         wait_until("quiet workers", || {
             let status = self.status();
