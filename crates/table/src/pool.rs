@@ -14,6 +14,7 @@
 //! moving before it is counted, and before it is taken out of the counts, and whoever finds it so
 //! never subtracts it: a kill leaves counts too high, never too low, and [`Pool::recount`] mends them.
 
+mod bytes;
 mod chains;
 mod counts;
 mod place;
@@ -25,10 +26,9 @@ use crate::free_hints::FreeHints;
 use crate::layout::{LayoutError, check_header, stamp_header};
 use crate::rows::RowId;
 use crate::sync::AtomicU64;
-use crate::value::{load_bytes, store_bytes};
 use crate::word::{index_of, word_of};
 
-use chains::store_at;
+use bytes::BlockBytes;
 use counts::{Counted, Counts};
 pub use place::{MAX_POOL_BLOCKS, MAX_POOL_GROUPS};
 
@@ -46,15 +46,13 @@ const WORD_BYTES: usize = 8;
 #[derive(Clone, Debug)]
 pub struct Pool {
     blocks: u32,
-    block_bytes: usize,
     counts: Counts,
     hints: FreeHints,
     /// Bits of the owner's [`RowId`], 0 for a free block.
     stamps: &'static [AtomicU64],
     /// A [`place::Place`] each; that of a free block has no meaning.
     places: &'static [AtomicU64],
-    data: &'static [AtomicU64],
-    data_stride: usize,
+    bytes: BlockBytes,
 }
 
 /// The two words that make a chain; both zero is the empty one.
@@ -91,7 +89,8 @@ pub struct PoolLimits {
 /// The part of a pool that a group of owners may hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PoolShare {
-    /// Any number, a hash for instance; taken modulo the pool's number of groups.
+    /// Any number, a hash for instance; taken modulo the pool's number of groups. A pool made with 0
+    /// groups counts none, and this share bounds nothing.
     pub group: u32,
     /// Most blocks of all the group's chains together.
     pub blocks: u32,
@@ -169,8 +168,7 @@ impl Pool {
             return Err(LayoutError::BlockBytes { bytes: block_bytes, most });
         }
         let per_list = (blocks as usize).next_multiple_of(LINE_WORDS);
-        stride_of(block_bytes)
-            .checked_mul(blocks as usize)
+        BlockBytes::words_needed(blocks, block_bytes)
             .and_then(|data| data.checked_add(HEADER_WORDS + 2 * per_list))
             .and_then(|words| words.checked_add(Counts::words_needed(groups)))
             .and_then(|words| words.checked_add(FreeHints::words_needed(blocks)))
@@ -208,13 +206,11 @@ impl Pool {
         let (places, data) = rest.split_at(per_list);
         let pool = Self {
             blocks,
-            block_bytes,
             counts: Counts::new(groups, counts),
             hints: FreeHints::new(blocks, hints),
             stamps: &stamps[..count],
             places: &places[..count],
-            data,
-            data_stride: stride_of(block_bytes),
+            bytes: BlockBytes::new(block_bytes, data),
         };
         if !formatted {
             pool.hints.format(blocks);
@@ -244,16 +240,16 @@ impl Pool {
         let run = self.claim_run(owner, have, self.blocks_for(total), limits)?;
 
         let (head, tail) = self.ends_of(chain);
-        let room = (have * self.block_bytes - length).min(bytes.len());
+        let room = (have * self.block_bytes() - length).min(bytes.len());
         let (into_tail, mut rest) = bytes.split_at(room);
         if let Some(tail) = tail {
-            let from = self.block_bytes - (have * self.block_bytes - length);
-            store_at(self.block(tail), from, into_tail);
+            let from = self.block_bytes() - (have * self.block_bytes() - length);
+            self.bytes.store(tail, from, into_tail);
         }
         let mut next = run.first;
         while let Some(block) = next {
-            let (here, behind) = rest.split_at(rest.len().min(self.block_bytes));
-            store_bytes(self.block(block), here);
+            let (here, behind) = rest.split_at(rest.len().min(self.block_bytes()));
+            self.bytes.store(block, 0, here);
             rest = behind;
             next = self.settle(block);
         }
@@ -276,8 +272,8 @@ impl Pool {
         while left > 0 {
             // A chain shorter than its length can only be a foreign write.
             let Some(block) = next else { break };
-            let here = left.min(self.block_bytes);
-            load_bytes(self.block(block), here, out);
+            let here = left.min(self.block_bytes());
+            self.bytes.load_into(block, here, out);
             left -= here;
             next = self.next(block);
         }
@@ -293,7 +289,7 @@ impl Pool {
     /// Bytes in the chain.
     #[must_use]
     pub fn len(&self, chain: Chain<'_>) -> usize {
-        let most = (self.blocks as usize).saturating_mul(self.block_bytes);
+        let most = (self.blocks as usize).saturating_mul(self.block_bytes());
         index_of(chain.length.load(Acquire)).min(most)
     }
 
@@ -327,7 +323,7 @@ impl Pool {
     /// Bytes of one block.
     #[must_use]
     pub fn block_bytes(&self) -> usize {
-        self.block_bytes
+        self.bytes.block_bytes()
     }
 
     /// How many groups owners may be in; 0 for none.
@@ -342,10 +338,6 @@ impl Pool {
     }
 
     fn blocks_for(&self, bytes: usize) -> usize {
-        bytes.div_ceil(self.block_bytes)
+        bytes.div_ceil(self.block_bytes())
     }
-}
-
-fn stride_of(block_bytes: usize) -> usize {
-    (block_bytes / WORD_BYTES).next_multiple_of(LINE_WORDS)
 }

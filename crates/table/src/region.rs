@@ -29,6 +29,8 @@ use crate::sync::AtomicU64;
 const WORD_BYTES: usize = size_of::<u64>();
 /// Areas start on a cache line, so that two of them never share one.
 const LINE_WORDS: usize = 8;
+/// From here on a string move is faster than words one by one.
+const STRING_MOVE_BYTES: usize = 256;
 
 /// Size and alignment of a huge page. With pages of 4 KiB, finding the address of a word that was not
 /// used for a while takes a processor longer than fetching the word.
@@ -278,6 +280,75 @@ fn ask_for_huge_pages(file: &File, base: NonNull<u8>, bytes: usize) {
     let _ = unsafe { nix::libc::madvise(base.as_ptr().cast(), bytes, MADV_COLLAPSE) };
 }
 
+/// Stores `bytes` from byte `at` of `words` on. For words that nobody else touches now: whoever does so
+/// all the same finds or leaves mixed bytes, nothing worse.
+///
+/// # Panics
+/// When they do not fit.
+pub(crate) fn copy_in(words: &[AtomicU64], at: usize, bytes: &[u8]) {
+    let room = (words.len() * WORD_BYTES).checked_sub(at);
+    assert!(room.is_some_and(|room| bytes.len() <= room), "{} bytes at {at}", bytes.len());
+    if bytes.len() < STRING_MOVE_BYTES {
+        return crate::value::store_at(words, at, bytes);
+    }
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: the source is a slice of `bytes.len()` bytes; the target is as many bytes of `words`, by
+    // the assertion above, which are mapped or allocated, writable through the atomics' interior
+    // mutability, and distinct from the source, which is not part of any atomic. See `move_bytes`.
+    unsafe {
+        move_bytes(words.as_ptr().cast::<u8>().add(at).cast_mut(), bytes.as_ptr(), bytes.len());
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    crate::value::store_at(words, at, bytes);
+}
+
+/// Appends the first `len` bytes of `words` to `out`. For words that nobody else changes now, as
+/// [`copy_in`].
+///
+/// # Panics
+/// When there are not so many.
+pub(crate) fn copy_out(words: &[AtomicU64], len: usize, out: &mut Vec<u8>) {
+    assert!(len <= words.len() * WORD_BYTES, "{len} bytes of {} words", words.len());
+    if len < STRING_MOVE_BYTES {
+        return crate::value::load_bytes(words, len, out);
+    }
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    {
+        out.reserve(len);
+        // SAFETY: the source is the first `len` bytes of `words`, by the assertion above; the target is
+        // spare capacity of `out`, of which `reserve` made at least `len` bytes, all written before the
+        // length says so. See `move_bytes`.
+        unsafe {
+            move_bytes(out.spare_capacity_mut().as_mut_ptr().cast(), words.as_ptr().cast(), len);
+            out.set_len(out.len() + len);
+        }
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    crate::value::load_bytes(words, len, out);
+}
+
+/// Copies bytes by the processor's string move, which is as fast as `memcpy` and, unlike it, may meet
+/// another process in the same bytes: to the compiler it is not a plain access but whatever the
+/// instruction does, byte by byte.
+///
+/// # Safety
+/// `from` has `len` readable bytes, `to` as many writable ones, and they do not overlap.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+unsafe fn move_bytes(to: *mut u8, from: *const u8, len: usize) {
+    // SAFETY: the instruction reads `len` bytes from `from` and writes them to `to`, which the contract
+    // of this function allows, and changes nothing but these three registers; the direction flag is
+    // clear at each `asm!`.
+    unsafe {
+        std::arch::asm!(
+            "rep movsb",
+            inout("rcx") len => _,
+            inout("rsi") from => _,
+            inout("rdi") to => _,
+            options(nostack, preserves_flags)
+        );
+    }
+}
+
 fn byte_size(words: usize) -> Result<usize, RegionError> {
     words
         .checked_mul(WORD_BYTES)
@@ -321,6 +392,29 @@ mod tests {
         // 4 PiB: more than any /dev/shm.
         let error = Region::create(1 << 49).unwrap_err();
         assert!(error.to_string().contains(&(1_u64 << 52).to_string()), "{error}");
+    }
+
+    #[test]
+    fn bytes_come_out_as_they_went_in() {
+        let words = crate::sync::heap_words(200);
+        for len in [0, 1, 7, 8, 255, 256, 257, 1000, 1590] {
+            for at in [0, 1, 8, 9] {
+                copy_in(words, 0, &[0xaa; 1600]);
+                let bytes: Vec<u8> = (0..len).map(|at: usize| at.to_le_bytes()[0] ^ 0x5a).collect();
+                copy_in(words, at, &bytes);
+                let mut out = vec![1, 2, 3];
+                copy_out(words, at + len, &mut out);
+                let expected = [&[1, 2, 3][..], &vec![0xaa; at], &bytes].concat();
+                assert_eq!(out, expected, "{len} bytes at {at}");
+                assert_eq!(words[199].load(Relaxed).to_ne_bytes()[7], 0xaa, "nothing behind");
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "9 bytes at 8")]
+    fn bytes_that_do_not_fit_panic() {
+        copy_in(crate::sync::heap_words(2), 8, &[0; 9]);
     }
 
     #[test]

@@ -414,6 +414,19 @@ pub(crate) fn last_word(bytes: &[u8]) -> u64 {
     u64::from_ne_bytes(little.to_le_bytes())
 }
 
+/// Stores bytes from byte `at` of `words` on, which may be in the middle of a word.
+pub(crate) fn store_at(words: &[AtomicU64], at: usize, bytes: &[u8]) {
+    let (word, inside) = (at / WORD_BYTES, at % WORD_BYTES);
+    if inside == 0 || bytes.is_empty() {
+        return store_bytes(&words[word.min(words.len())..], bytes);
+    }
+    let (first, rest) = bytes.split_at(bytes.len().min(WORD_BYTES - inside));
+    let mut merged = words[word].load(Relaxed).to_ne_bytes();
+    merged[inside..inside + first.len()].copy_from_slice(first);
+    words[word].store(u64::from_ne_bytes(merged), Relaxed);
+    store_bytes(&words[word + 1..], rest);
+}
+
 /// Appends `len` bytes from the start of `words` to `out`.
 pub(crate) fn load_bytes(words: &[AtomicU64], len: usize, out: &mut Vec<u8>) {
     let from = out.len();

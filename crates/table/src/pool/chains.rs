@@ -9,11 +9,9 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use super::counts::Counted;
 use super::place::Place;
-use super::{Chain, Pool, PoolError, PoolLimits, PoolShare, WORD_BYTES};
+use super::{Chain, Pool, PoolError, PoolLimits, PoolShare};
 use crate::free_hints::start_of;
 use crate::rows::RowId;
-use crate::sync::AtomicU64;
-use crate::value::store_bytes;
 use crate::word::{halves, high_half, low_half};
 
 /// Blocks claimed and linked to one another, not yet to a chain.
@@ -306,11 +304,6 @@ impl Pool {
         Place(self.places[block as usize].load(Acquire))
     }
 
-    pub(super) fn block(&self, block: u32) -> &'static [AtomicU64] {
-        let from = block as usize * self.data_stride;
-        &self.data[from..from + self.block_bytes / WORD_BYTES]
-    }
-
     fn next_of(&self, place: Place) -> Option<u32> {
         place.next().filter(|next| *next < self.blocks)
     }
@@ -325,17 +318,4 @@ impl Need {
 pub(super) fn ends(head: Option<u32>, tail: Option<u32>) -> u64 {
     let number = |block: Option<u32>| block.map_or(0, |block| block + 1);
     halves(number(head), number(tail))
-}
-
-/// Stores bytes from byte `at` of `words` on, which may be in the middle of a word.
-pub(super) fn store_at(words: &[AtomicU64], at: usize, bytes: &[u8]) {
-    let (word, inside) = (at / WORD_BYTES, at % WORD_BYTES);
-    if inside == 0 || bytes.is_empty() {
-        return store_bytes(&words[word.min(words.len())..], bytes);
-    }
-    let (first, rest) = bytes.split_at(bytes.len().min(WORD_BYTES - inside));
-    let mut merged = words[word].load(Relaxed).to_ne_bytes();
-    merged[inside..inside + first.len()].copy_from_slice(first);
-    words[word].store(u64::from_ne_bytes(merged), Relaxed);
-    store_bytes(&words[word + 1..], rest);
 }

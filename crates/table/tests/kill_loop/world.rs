@@ -154,8 +154,8 @@ impl World {
     pub(crate) fn check_chains(&self, id: RowId) {
         for chain in self.chains(id) {
             let mut content = Vec::new();
-            let length = self.pool.read_into(chain, &mut content);
-            assert_eq!(length, content.len());
+            self.pool.read_into(chain, &mut content);
+            assert_eq!(content.len(), self.pool.len(chain), "the chain of {id:?} is cut off");
             let right = content.iter().enumerate().all(|(at, byte)| *byte == byte_of(id, at));
             assert!(right, "foreign bytes in a chain of {id:?}");
         }

@@ -66,9 +66,23 @@ fn a_chain_is_handed_over_whole() {
             assert_eq!(out, b"0123456789");
             assert_eq!(pool.free(chain), 2);
         }
-        // Nobody of this life is gone, and of others there is nothing.
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn a_recovery_frees_nothing_of_the_living() {
+    explore(2, || {
+        let (pool, chain) = (pool(2, 1), chain());
+        let other = pool.clone();
+        let limits = LIMIT.in_group(0, 2);
+        let thread =
+            thread::spawn(move || other.append(chain, ANN, b"0123456789", limits).unwrap());
         assert_eq!(pool.recover(|id| id == ANN), 0);
         thread.join().unwrap();
+        let mut out = Vec::new();
+        pool.read_into(chain, &mut out);
+        assert_eq!((&out[..], pool.group_blocks(0)), (&b"0123456789"[..], 2));
     });
 }
 
@@ -214,5 +228,25 @@ fn two_recoveries_at_once() {
         assert_eq!(pool.recover(|_| false) + thread.join().unwrap(), 2);
         assert_eq!(pool.recount(), 0);
         assert_eq!((pool.group_blocks(0), pool.further_blocks(), pool.free_blocks()), (0, 0, 2));
+    });
+}
+
+/// Not even for an instant: another would pass the share then.
+#[test]
+fn a_recovery_never_makes_a_count_too_low() {
+    killed_at_every_access(1, |mortal| {
+        let pool = pool(4, 1);
+        let limits = LIMIT.in_group(0, 4);
+        pool.append(chain(), BOB, &[2; 16], limits).unwrap();
+        let lost = chain();
+        mortal.run(|| {
+            pool.append(lost, ANN, &[1; 16], limits).unwrap();
+            pool.free(lost);
+        });
+        let other = pool.clone();
+        let thread = thread::spawn(move || other.recover(|owner| owner == BOB));
+        assert!(pool.group_blocks(0) >= 2 && pool.further_blocks() >= 1, "too low");
+        thread.join().unwrap();
+        assert_eq!((pool.group_blocks(0), pool.further_blocks(), pool.free_blocks()), (2, 1, 2));
     });
 }
