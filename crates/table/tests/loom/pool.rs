@@ -234,7 +234,7 @@ fn two_recoveries_at_once() {
 /// Not even for an instant: another would pass the share then.
 #[test]
 fn a_recovery_never_makes_a_count_too_low() {
-    killed_at_every_access(1, |mortal| {
+    killed_at_every_access(2, |mortal| {
         let pool = pool(4, 1);
         let limits = LIMIT.in_group(0, 4);
         pool.append(chain(), BOB, &[2; 16], limits).unwrap();
