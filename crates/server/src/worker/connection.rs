@@ -59,6 +59,8 @@ pub(crate) struct HttpStage {
     pub(crate) input: Vec<u8>,
     /// When a request must be there, or its answer.
     pub(crate) deadline: Millis,
+    /// The request that is not all there was answered with 100 (Continue).
+    pub(crate) told_to_go_on: bool,
     /// A request was answered: the next has its time from its first byte on.
     pub(crate) answered: bool,
     /// The request under way, if one waits for its answer.

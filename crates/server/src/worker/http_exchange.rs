@@ -46,13 +46,13 @@ impl<A: App> Worker<'_, A> {
         }
         let (reading, length) = self.read_into(key, &mut buffer[..READ_BYTES]);
         let until = self.core.now + self.core.config.handshake_timeout_ms;
-        if length > 0
-            && let Some(http) = self.core.connections[key].http_mut()
-        {
-            if http.answered && http.input.is_empty() && http.pending.is_none() {
+        if let Some(http) = self.core.connections[key].http_mut() {
+            let begins = length > 0 && http.input.is_empty() && http.pending.is_none();
+            if begins && http.answered {
                 http.deadline = until;
             }
             http.input.extend_from_slice(&buffer[..length]);
+            // Also where nothing came: a turn may have ended with whole requests left.
             self.take_requests(key);
         }
         reading
@@ -74,13 +74,15 @@ impl<A: App> Worker<'_, A> {
             left = left.saturating_sub(1);
             match parse_request(&http.input, &limits) {
                 Ok(None) => {
-                    if awaits_continue(&http.input, &limits) {
+                    if !http.told_to_go_on && awaits_continue(&http.input, &limits) {
+                        http.told_to_go_on = true;
                         self.tell_to_go_on(key);
                     }
                     return;
                 }
                 Ok(Some((request, used))) => {
                     http.input.drain(..used);
+                    http.told_to_go_on = false;
                     self.core.row.add(Cell::Requests, 1);
                     self.serve_request(key, request);
                 }
