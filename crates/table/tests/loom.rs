@@ -14,6 +14,9 @@ mod expiry;
 #[path = "loom/operations.rs"]
 mod operations;
 
+#[path = "loom/fill.rs"]
+mod fill;
+
 use dunlin_table::sync::Ordering::{Acquire, Relaxed, Release};
 use dunlin_table::{ColumnId, HintIndex, RowId, Rows, Schema, Table, ValueRef, heap_words};
 use loom::thread;
