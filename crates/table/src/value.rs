@@ -3,6 +3,7 @@
 //! Knows the layout of one row and nothing of how it is shared. What is read is not trusted: lengths
 //! are clamped to the column's limit, text is checked.
 
+use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::schema::{ColumnId, ColumnKind, Schema, Slot};
@@ -109,7 +110,7 @@ pub enum WriteError {
 }
 
 /// A snapshot of a row's columns, never half a write. Counters are not in it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Row {
     schema: Schema,
     /// The row's words in native byte order.
@@ -214,6 +215,17 @@ impl Row {
         let from = slot.tail * WORD_BYTES;
         let len = index_of(self.word(slot.offset)).min(slot.limit);
         &self.data[from..from + len]
+    }
+}
+
+/// Names and values. What lies behind the end of a text may be another row's and is shown to nobody.
+impl fmt::Debug for Row {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let columns = self.schema.columns().iter();
+        let named = columns.filter_map(|column| {
+            self.schema.column(&column.name).map(|id| (&column.name, self.value(id)))
+        });
+        formatter.debug_map().entries(named).finish()
     }
 }
 
@@ -502,6 +514,19 @@ mod tests {
             expected[..rest.len()].copy_from_slice(rest);
             assert_eq!(last_word(&bytes[..len]), u64::from_ne_bytes(expected), "{len}");
         }
+    }
+
+    #[test]
+    fn a_row_shows_nothing_behind_the_end_of_its_texts() {
+        let schema = Schema::builder().int("n").string("s", 20).build().unwrap();
+        let words = heap_words(schema.row_words());
+        let column = schema.column("s").unwrap();
+        let mut draft = Draft::new(&schema, words);
+        draft.set(column, "a secret of ann".into()).unwrap();
+        draft.set(column, "bob".into()).unwrap();
+        let mut row = Row::empty(&schema);
+        row.copy_from(&schema, Some(words));
+        assert_eq!(format!("{row:?}"), r#"{"n": Int(0), "s": Str("bob")}"#);
     }
 
     #[test]
