@@ -70,11 +70,13 @@ fn deflate(used: &mut Used, choice: u64, message: &[u8]) {
 
 fn negotiate(lines: &[u8]) {
     let Ok(lines) = std::str::from_utf8(lines) else { return };
-    let agreement = Agreement::negotiate(lines.lines());
+    let agreed = Agreement::negotiate(lines.lines());
+    let agreement = agreed.as_ref().map(|(agreement, _)| *agreement);
     assert_eq!(Agreement::from_word(Agreement::to_word(agreement)), agreement);
-    if let Some(agreement) = agreement {
+    if let Some((agreement, answer)) = agreed {
         assert!((Agreement::LEAST_BITS..=15).contains(&agreement.window_bits()));
-        let answer = agreement.answer();
-        assert_eq!(Agreement::negotiate([answer.as_str()]), Some(agreement), "{answer}");
+        // The answer is an offer of just what was agreed on.
+        let again = Agreement::negotiate([answer.as_str()]);
+        assert_eq!(again.map(|(agreement, _)| agreement), Some(agreement), "{answer}");
     }
 }

@@ -153,7 +153,7 @@ fn use_pool(pool: &Pool, chain: Chain<'_>) {
     let _ = pool.append(chain, OWNER, &[1; 3], LIMITS);
     assert_eq!(pool.read_into(chain, &mut content), content.len());
     assert!(content.len() <= most);
-    pool.reclaim(|row| (row.index % 2 == 1).then_some(chain));
+    pool.reclaim(|row| (row.index % 2 == 1).then_some([chain]));
     let _ = pool.append(chain, OWNER, &[2; 30], LIMITS);
     pool.free(chain);
     let _ = pool.append(chain, OWNER, &[2; 30], LIMITS);
