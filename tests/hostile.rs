@@ -246,6 +246,13 @@ fn a_busy_client_is_served_in_shares_and_loses_nothing() {
         assert_eq!(plain.answer().status, 200);
     }
     assert!(count(&server, "turns_full") > before);
+    // Nor is who has ended his half: what he asked before is answered.
+    let mut ended = Http::connect(server.address);
+    ended.send("GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n".repeat(100));
+    ended.end_output();
+    for _ in 0..100 {
+        assert_eq!(ended.answer().status, 200);
+    }
 }
 
 #[test]

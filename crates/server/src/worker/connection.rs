@@ -57,6 +57,8 @@ pub(crate) enum Stage {
 pub(crate) struct HttpStage {
     /// Bytes read and not yet taken as a request; bounded by the limits on head and body.
     pub(crate) input: Vec<u8>,
+    /// Requests in `input` wait for their turn: more came at once than one turn serves.
+    pub(crate) waits: bool,
     /// When a request must be there, or its answer.
     pub(crate) deadline: Millis,
     /// The request that is not all there was answered with 100 (Continue).

@@ -280,6 +280,8 @@ impl<A: App> Worker<'_, A> {
         let _ = connection.outbox.push(&left.output);
         let pending = left.pending.as_ref().map(|pending| pending.id);
         connection.stage = Stage::Http(Box::new(HttpStage {
+            // They may be whole.
+            waits: !left.input.is_empty(),
             input: left.input,
             deadline: left.deadline,
             pending: left.pending,

@@ -35,14 +35,14 @@ impl<A: App> Worker<'_, A> {
             // Only so that what was sent is not lost in a reset.
             return self.read_into(key, buffer).0;
         }
-        if http.input.len() > limits.max_head_bytes + limits.max_body_bytes {
-            // A client that pipelines without end waits until its first requests are answered.
+        if mem::take(&mut http.waits) {
+            // Before anything is read: the end of the stream must not overtake them.
             self.take_requests(key);
-            let http = self.core.connections[key].http_mut();
-            let full = http.is_some_and(|http| {
-                http.input.len() > limits.max_head_bytes + limits.max_body_bytes
-            });
-            return if full { Reading::Drained } else { Reading::More };
+            return Reading::More;
+        }
+        if http.input.len() > limits.max_head_bytes + limits.max_body_bytes {
+            // A client that pipelines without end waits until its first request is answered.
+            return Reading::Drained;
         }
         let (reading, length) = self.read_into(key, &mut buffer[..READ_BYTES]);
         let until = self.core.now + self.core.config.handshake_timeout_ms;
@@ -68,6 +68,7 @@ impl<A: App> Worker<'_, A> {
                 return;
             }
             if left == 0 && !http.input.is_empty() {
+                http.waits = true;
                 self.core.row.add(Cell::TurnsFull, 1);
                 return self.core.make_ready(key);
             }
