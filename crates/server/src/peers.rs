@@ -256,10 +256,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn counts_are_those_of_a_map(steps in prop::collection::vec((0..4_usize, 0..20_u64, any::<bool>()), 0..300)) {
+        fn counts_are_those_of_a_map(steps in prop::collection::vec((0..4_usize, 0..20_u8, any::<bool>()), 0..300)) {
             let peers = peers(4, 4_000);
-            let mut map: HashMap<(usize, u64), u64> = HashMap::new();
-            let address = |number: u64| peers.address(IpAddr::from([10, 0, 0, number as u8]));
+            let mut map: HashMap<(usize, u8), u64> = HashMap::new();
+            let address = |number: u8| peers.address(IpAddr::from([10, 0, 0, number]));
             for (slot, number, adds) in steps {
                 let held = map.entry((slot, number)).or_default();
                 if adds {
