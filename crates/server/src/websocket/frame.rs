@@ -348,7 +348,7 @@ mod tests {
         for (first, second) in (0..=u8::MAX).flat_map(|a| (0..=u8::MAX).map(move |b| (a, b))) {
             for tail in tails {
                 let whole = [&[first, second][..], &tail, &[0xA1, 0xB2, 0xC3, 0xD4]].concat();
-                for length in 0..=whole.len() {
+                for length in [0, 1, 2, 5, 6, 7, 8, 13, 14] {
                     let input = &whole[..length];
                     let Ok(ours) = ClientHead::parse(input, true) else { continue };
                     let mut cursor = Cursor::new(input);

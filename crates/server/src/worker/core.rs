@@ -8,6 +8,7 @@
 use super::Birth;
 use super::compression::{Compression, Outgoing};
 use super::connection::{Answer, Closing, Connection, Stage};
+use super::gather::Gatherings;
 use super::pool_limits::ReceiveLimits;
 use super::state::Life;
 use crate::app::{Closed, ClosedBy};
@@ -79,6 +80,7 @@ pub(crate) struct Core {
     pub(super) read_buffer: Vec<u8>,
     pub(super) message_buffer: Vec<u8>,
     warm: Vec<Vec<u8>>,
+    pub(super) gatherings: Gatherings,
     /// Unsent output of all connections.
     pub(super) load: Load,
     /// Room for output is being made.
@@ -130,6 +132,7 @@ impl Core {
             read_buffer: vec![0; READ_BUFFER_BYTES],
             message_buffer: Vec::new(),
             warm: Vec::new(),
+            gatherings: Gatherings::default(),
             load: Load::default(),
             shedding: false,
             compression: Compression::new(&config),
@@ -185,6 +188,7 @@ impl Core {
         self.pending.clear();
         self.touched.clear();
         self.ready.clear();
+        self.gatherings.clear();
     }
 
     /// From service to rest, or back.

@@ -11,6 +11,7 @@ mod core;
 mod deliver;
 mod effects;
 mod event_loop;
+mod gather;
 mod handover;
 mod http_exchange;
 mod pong;
@@ -185,6 +186,7 @@ impl<A: App> Worker<'_, A> {
 
     fn rest(&mut self, successor: u32) {
         self.core.swap_polls();
+        self.core.gatherings.clear();
         match self.core.lay_down() {
             Ok(rest) => {
                 let connections = u32::try_from(self.core.connections.len()).unwrap_or(u32::MAX);

@@ -69,6 +69,9 @@ impl<A: App> Worker<'_, A> {
             self.take_bytes(key, &mut held);
             return Reading::More;
         }
+        if let Some(reading) = self.go_on_gathering(key) {
+            return reading;
+        }
         let held = self.take_cut(key, buffer);
         let missing =
             self.core.connections[key].open().map_or(0, |o| o.progress.frame_bytes_left());
@@ -77,6 +80,9 @@ impl<A: App> Worker<'_, A> {
         let (reading, length) = self.read_into(key, &mut buffer[held..room]);
         if length > 0 {
             self.take_bytes(key, &mut buffer[..held + length]);
+            if let Some(reading) = self.go_on_gathering(key) {
+                return reading;
+            }
         } else if held > 0
             && let Some(conn) = self.core.connections[key].conn()
         {
@@ -188,10 +194,12 @@ impl<A: App> Worker<'_, A> {
                 Event::Data { opcode, start: true, finish: true, compressed, payload, .. } => {
                     self.deliver_whole(key, conn, opcode, compressed, payload)?;
                 }
-                Event::Data { opcode, finish, compressed, payload, .. } => {
-                    if finish {
-                        self.take_last_piece(key, conn, opcode, compressed, payload)?;
-                    } else {
+                Event::Data { opcode, finish: true, compressed, payload, .. } => {
+                    self.take_last_piece(key, conn, opcode, compressed, payload)?;
+                }
+                Event::Data { start, compressed, payload, .. } => {
+                    let gathers = start && !compressed;
+                    if !(gathers && self.begin_gathering(key, conn, payload)) {
                         self.keep_piece(key, conn, payload);
                     }
                 }
@@ -200,14 +208,13 @@ impl<A: App> Worker<'_, A> {
         Ok(Taken::Share(at))
     }
 
-    /// A piece of a message, kept in the pool until the last one comes.
-    fn keep_piece(&mut self, key: usize, conn: ConnId, payload: &[u8]) {
+    /// A piece of a message, kept in the pool until the last one comes. False: it is refused.
+    pub(super) fn keep_piece(&mut self, key: usize, conn: ConnId, payload: &[u8]) -> bool {
         let core = &mut self.core;
         let chain = core.shared.sessions.message_chain(conn.row());
         let limits = core.receive_limits.message(core.connections[key].address);
-        if let Err(error) = core.shared.pool.append(chain, conn.row(), payload, limits) {
-            self.pool_refuses(key, error);
-        }
+        let kept = core.shared.pool.append(chain, conn.row(), payload, limits);
+        kept.map_err(|error| self.pool_refuses(key, error)).is_ok()
     }
 
     /// The last piece of a message, whose other pieces lie in the pool.
@@ -305,7 +312,7 @@ impl<A: App> Worker<'_, A> {
         self.core.begin_close(key, closed);
     }
 
-    fn refuse(&mut self, key: usize, violation: Violation) {
+    pub(super) fn refuse(&mut self, key: usize, violation: Violation) {
         self.core.row.add(Cell::Violations, 1);
         let peer = self.core.connections[key].peer;
         crate::limited!(info, %peer, %violation, "a client breaks the protocol");
@@ -324,7 +331,7 @@ impl<A: App> Worker<'_, A> {
     }
 
     /// Every frame counts as life: two stores, no call to the kernel.
-    fn note_life(&mut self, key: usize, conn: ConnId) {
+    pub(super) fn note_life(&mut self, key: usize, conn: ConnId) {
         if let Some(open) = self.core.connections[key].open() {
             self.core.shared.sessions.touch(conn, self.core.now, open.heartbeat_ms);
         }
@@ -347,7 +354,7 @@ impl<A: App> Worker<'_, A> {
 
     /// Puts what is half received where a successor finds it: the progress into the row, the bytes of
     /// a cut header or control frame into the pool.
-    fn save_rest(&mut self, key: usize, conn: ConnId, rest: &[u8]) {
+    pub(super) fn save_rest(&mut self, key: usize, conn: ConnId, rest: &[u8]) {
         let core = &mut self.core;
         let Some(connection) = core.connections.get_mut(key) else { return };
         let limits = core.receive_limits.cut(connection.address);

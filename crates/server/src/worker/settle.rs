@@ -22,6 +22,7 @@ const SLICES: usize = 16;
 impl<A: App> Worker<'_, A> {
     /// Settles every connection touched in this turn, and those that this touches.
     pub(super) fn settle(&mut self) {
+        self.save_gathered();
         loop {
             self.core.post.flush();
             let touched = std::mem::take(&mut self.core.touched);

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 tests![
     a_killed_worker_loses_no_connection,
+    a_large_message_outlives_the_workers_that_received_it,
     a_worker_that_dies_in_a_hook_loses_one,
     a_worker_that_dies_again_and_again,
     a_killed_timer_forgets_nothing,
@@ -48,6 +49,28 @@ fn a_killed_worker_loses_no_connection() {
     assert_eq!(status["workers"][0]["generation"], 4);
     // New connections find the slot, too.
     server.client_at(0);
+}
+
+fn a_large_message_outlives_the_workers_that_received_it() {
+    let server = Server::start(&[("server.workers", "1"), ("server.task_workers", "1")]);
+    let (mut client, mut watcher) = (server.client(), server.client());
+    let text: String = (0..60_000).map(|number| format!("{number:05} ")).collect();
+    let message = format!("echo {text}");
+    let length = (message.len() as u64).to_be_bytes();
+    let frame = [&[0x81, 0xFF], &length[..], &[0; 4], message.as_bytes()].concat();
+    for round in 0..3 {
+        let pieces: Vec<&[u8]> = frame.chunks(frame.len().div_ceil(6)).collect();
+        for (place, piece) in pieces.into_iter().enumerate() {
+            client.write_raw(piece);
+            // What came before is served, and the turn is over, when this is answered.
+            watcher.ask("count");
+            // Gathered over several turns, then by a successor; and from another first piece on.
+            if place % 3 == round {
+                server.kill_and_wait("workers/0");
+            }
+        }
+        assert!(client.hear_text() == text, "round {round}");
+    }
 }
 
 fn a_worker_that_dies_in_a_hook_loses_one() {
