@@ -295,16 +295,18 @@ impl Outbox {
         }
     }
 
-    /// Lends an empty outbox a warm buffer, so that a worker allocates none per message.
-    ///
-    /// Returns the buffer if this outbox has one already.
-    pub fn lend(&mut self, mut buffer: Vec<u8>) -> Option<Vec<u8>> {
-        if self.tail.capacity() > 0 {
-            return Some(buffer);
+    /// Whether it has no buffer, and would allocate one for the next message.
+    #[must_use]
+    pub const fn wants_buffer(&self) -> bool {
+        self.tail.capacity() == 0
+    }
+
+    /// Lends it a warm buffer, so that a worker allocates none per message; one it has already stays.
+    pub fn lend(&mut self, mut buffer: Vec<u8>) {
+        if self.wants_buffer() {
+            buffer.clear();
+            self.tail = buffer;
         }
-        buffer.clear();
-        self.tail = buffer;
-        None
     }
 
     /// Takes the buffer out of an empty outbox, for the next one; as [`Self::release`], it then holds none.
@@ -473,8 +475,10 @@ mod tests {
     #[test]
     fn a_warm_buffer_goes_round() {
         let mut outbox = Outbox::new(1 << 20);
-        assert_eq!(outbox.lend(Vec::with_capacity(512)), None);
-        assert!(outbox.lend(Vec::with_capacity(64)).is_some());
+        assert!(outbox.wants_buffer());
+        outbox.lend(Vec::with_capacity(512));
+        assert!(!outbox.wants_buffer());
+        outbox.lend(Vec::with_capacity(64));
         let _ = outbox.push(b"abc");
         assert_eq!(outbox.reclaim(), None, "bytes wait in it");
         outbox.advance(3);

@@ -46,10 +46,10 @@ pub(super) const CLOSE_GRACE_MS: u64 = 3_000;
 const READ_BUFFER_BYTES: usize = 256 << 10;
 /// Room in every outbox, beyond `websocket.send_buffer`, for control frames and a last goodbye.
 const CONTROL_ROOM_BYTES: usize = 4 << 10;
-/// Warm buffers kept for outboxes, so that a message allocates none.
-const WARM_BUFFERS: usize = 64;
-/// Largest warm buffer kept.
-const WARM_BUFFER_MAX_BYTES: usize = 64 << 10;
+/// Warm buffers kept for outboxes, so that a message allocates none: as many as one turn may need.
+const WARM_BUFFERS: usize = 1_024;
+/// Bytes of all of them.
+const WARM_BYTES: usize = 4 << 20;
 
 /// See the module.
 pub(crate) struct Core {
@@ -80,6 +80,7 @@ pub(crate) struct Core {
     pub(super) read_buffer: Vec<u8>,
     pub(super) message_buffer: Vec<u8>,
     warm: Vec<Vec<u8>>,
+    warm_bytes: usize,
     pub(super) gatherings: Gatherings,
     /// Unsent output of all connections.
     pub(super) load: Load,
@@ -132,6 +133,7 @@ impl Core {
             read_buffer: vec![0; READ_BUFFER_BYTES],
             message_buffer: Vec::new(),
             warm: Vec::new(),
+            warm_bytes: 0,
             gatherings: Gatherings::default(),
             load: Load::default(),
             shedding: false,
@@ -285,18 +287,17 @@ impl Core {
         let limit = self.config.send_buffer_bytes;
         self.touch(key);
         self.make_output_room(message.payload.len());
-        let warm = self.warm.pop();
         let Some(connection) = self.connections.get_mut(key) else { return false };
         if connection.open().is_none_or(|open| open.closing.is_some()) {
             // It was itself among those that were closed to make room.
             return false;
         }
-        if let Some(warm) = warm
-            && let Some(unused) = connection.outbox.lend(warm)
+        if connection.outbox.wants_buffer()
+            && let Some(warm) = self.warm.pop()
         {
-            self.warm.push(unused);
+            self.warm_bytes -= warm.capacity();
+            connection.outbox.lend(warm);
         }
-        let connection = &mut self.connections[key];
         let agreement = connection.open().and_then(|open| open.agreement);
         let (wire, ran) = self.compression.wire(message, agreement);
         let bytes = wire.payload_bytes();
@@ -419,8 +420,9 @@ impl Core {
         let Some(connection) = self.connections.get_mut(key) else { return };
         if let Some(buffer) = connection.outbox.reclaim()
             && self.warm.len() < WARM_BUFFERS
-            && buffer.capacity() <= WARM_BUFFER_MAX_BYTES
+            && self.warm_bytes + buffer.capacity() <= WARM_BYTES
         {
+            self.warm_bytes += buffer.capacity();
             self.warm.push(buffer);
         }
     }

@@ -126,6 +126,7 @@ impl<A: App> Worker<'_, A> {
                 if self.serve_readable(key) == super::receive::Reading::More {
                     self.core.make_ready(key);
                 }
+                self.send_early(key);
             }
         }
     }
