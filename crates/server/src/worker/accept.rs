@@ -3,6 +3,7 @@
 //! Knows the bounds on connections that are not open yet; knows nothing of what they will ask.
 
 use super::Worker;
+use super::core::Core;
 use crate::app::App;
 use crate::http::{Refusal, encode_refusal};
 use crate::ledger::DescriptorKind;
@@ -14,6 +15,10 @@ use std::os::fd::RawFd;
 
 /// Connections taken in per turn, so that a storm of them does not keep others waiting.
 const ACCEPTS_PER_TURN: usize = 64;
+
+/// How long newcomers stay in the kernel's queue when all places for plain connections are taken, if none
+/// is given back meanwhile; then they are turned away.
+const PATIENCE_MS: u64 = 1_000;
 
 /// Why a connection is turned away at the door, with 503.
 struct Full {
@@ -36,6 +41,29 @@ const TOO_FAST: Full = Full {
     retry_after: "1",
 };
 
+impl Core {
+    /// All places for plain connections are taken, but a moment ago some were still given back: a crowd
+    /// that is being served, which waits, and no siege, which is turned away.
+    fn is_crowded(&mut self) -> bool {
+        let open = self.shared.scoreboard.worker_sum(Cell::HttpOpen);
+        if open < u64::from(self.config.http_max_connections) {
+            self.crowded_since = None;
+            return false;
+        }
+        let since = *self.crowded_since.get_or_insert(self.now);
+        self.now.since(since) < PATIENCE_MS
+    }
+
+    /// A connection is plain HTTP no more: upgraded or closed.
+    pub(super) fn note_place_free(&mut self) {
+        self.http_open = self.http_open.saturating_sub(1);
+        self.row.set(Cell::HttpOpen, self.http_open);
+        if self.crowded_since.take().is_some() {
+            self.accept_ready = self.life.accepting();
+        }
+    }
+}
+
 impl<A: App> Worker<'_, A> {
     /// Takes in what waits, up to the turn's share.
     pub(super) fn accept_ready(&mut self) {
@@ -49,6 +77,11 @@ impl<A: App> Worker<'_, A> {
             if !self.core.shared.peers.may_accept(self.core.now, rate) {
                 // They wait in the kernel's queue; the next sweep looks again.
                 self.core.row.add(Cell::AcceptDelayed, 1);
+                self.core.accept_ready = false;
+                return;
+            }
+            if self.core.is_crowded() {
+                // As soon as a handshake is done; the next sweep looks again at the latest.
                 self.core.accept_ready = false;
                 return;
             }

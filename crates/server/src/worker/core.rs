@@ -90,6 +90,8 @@ pub(crate) struct Core {
     pub(super) limits: Limits,
     pub(super) receive_limits: ReceiveLimits,
     pub(super) http_open: u64,
+    /// Since when all places for plain connections are taken, and none was given back.
+    pub(super) crowded_since: Option<Millis>,
     pub(super) sessions_open: u64,
     /// Messages of this life, for `server.max_request`.
     pub(super) served: u64,
@@ -141,6 +143,7 @@ impl Core {
             limits,
             receive_limits,
             http_open: 0,
+            crowded_since: None,
             sessions_open: 0,
             served: 0,
             next_sweep: Millis(0),

@@ -260,7 +260,7 @@ impl<A: App> Worker<'_, A> {
             encode_switching(tail, &upgrade.key, subprotocol, extensions.as_deref(), headers)
         });
         core.bind_row(conn, key);
-        core.http_open = core.http_open.saturating_sub(1);
+        core.note_place_free();
         core.sessions_open += 1;
         core.row.set(Cell::Sessions, core.sessions_open);
         core.shared.sessions.set_state(conn, Phase::Open, Service::Handling);

@@ -125,7 +125,7 @@ impl<A: App> Worker<'_, A> {
             core.shared.sessions.free(conn);
             core.sessions_open = core.sessions_open.saturating_sub(1);
         } else {
-            self.core.http_open = self.core.http_open.saturating_sub(1);
+            self.core.note_place_free();
         }
         self.drop_connection(key);
     }

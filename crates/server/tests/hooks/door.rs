@@ -19,7 +19,30 @@ tests![
     plain_answers_that_nobody_reads_end,
     an_address_holds_its_share_of_the_pool_and_no_more,
     beginnings_of_messages_find_room_in_a_full_pool,
+    a_crowd_waits_and_a_siege_is_turned_away,
 ];
+
+fn a_crowd_waits_and_a_siege_is_turned_away() {
+    let server = Server::start(&[("server.workers", "1"), ("http.max_connections", "4")]);
+    // More than there are places for, and all are silent before the first one asks.
+    let mut crowd: Vec<Raw> = (0..40).map(|_| Raw::connect(server.address)).collect();
+    crowd.iter_mut().for_each(|raw| raw.ask_upgrade("/"));
+    for raw in &mut crowd {
+        assert_eq!(raw.hear().0, 101);
+    }
+    let siege: Vec<Raw> = (0..4).map(|_| Raw::connect(server.address)).collect();
+    server.wait_status("every place is held", |status| sum(status, "accepted") == 44);
+    let mut late = Raw::connect(server.address);
+    late.ask_upgrade("/");
+    assert_eq!(late.hear().0, 503, "nobody gives a place back");
+    assert_eq!(sum(&server.status(), "http_refused"), 1);
+    drop(siege);
+    wait_until("there is room again", || {
+        let mut raw = Raw::connect(server.address);
+        raw.ask_upgrade("/");
+        raw.hear().0 == 101
+    });
+}
 
 const ANN: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const BOB: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
