@@ -7,6 +7,7 @@ use dunlin_server::http::{
     HttpLimits, OriginPolicy, Refusal, Request, check_upgrade, encode_refusal, encode_response,
     encode_switching, parse_request, wants_upgrade,
 };
+use dunlin_server::websocket::Agreement;
 use libfuzzer_sys::fuzz_target;
 
 /// Small, so that inputs of a fuzzer reach them.
@@ -147,7 +148,9 @@ fn check_answers(request: &Request) {
         Ok(upgrade) => {
             answer.clear();
             let chosen = upgrade.subprotocols.first().map(String::as_str);
-            encode_switching(&mut answer, &upgrade.key, chosen, &echoed);
+            let offers = request.headers.all("sec-websocket-extensions");
+            let agreed = Agreement::negotiate(offers).map(|(_, answer)| answer);
+            encode_switching(&mut answer, &upgrade.key, chosen, agreed.as_deref(), &echoed);
             assert_eq!(check_answer(&answer, 101), (vec![], vec![]));
         }
         Err(refusal) => assert!(refusal.status >= 400),
@@ -174,7 +177,8 @@ fn host_and_port(authority: &str) -> (String, Option<u16>) {
     let (host, port) = match authority[name_end..].split_once(':') {
         Some((_, port)) => {
             let host = &authority[..authority.len() - port.len() - 1];
-            (host, Some(port.parse().expect("a port is a number")))
+            let number = || port.parse().expect("a port is a number");
+            (host, (!port.is_empty()).then(number))
         }
         None => (authority, None),
     };
