@@ -22,6 +22,8 @@ pub(super) struct Compression {
     inflater: Inflater,
     /// The inflated form of the message in hand.
     inflated: Vec<u8>,
+    /// Bytes that inflating has made so far.
+    inflated_bytes: u64,
     /// Shorter messages are sent as they are.
     threshold_bytes: usize,
 }
@@ -48,8 +50,14 @@ impl Compression {
             deflater: Deflater::new(config.compression_level),
             inflater: Inflater::default(),
             inflated: Vec::new(),
+            inflated_bytes: 0,
             threshold_bytes: config.compression_threshold_bytes,
         }
+    }
+
+    /// Bytes that inflating has made so far, refused ones included: a measure of the time it took.
+    pub(super) fn inflated_bytes(&self) -> u64 {
+        self.inflated_bytes
     }
 
     /// A message to send; the same one for all its recipients, so that it is compressed once.
@@ -114,7 +122,9 @@ impl Core {
     ) -> Result<(), Violation> {
         self.row.add(Cell::CompressedIn, 1);
         let limit = usize::try_from(self.limits.max_message_bytes).unwrap_or(usize::MAX);
-        self.compression.inflater.inflate(payload, limit, output).map_err(|error| match error {
+        let inflated = self.compression.inflater.inflate(payload, limit, output);
+        self.compression.inflated_bytes += u64::try_from(output.len()).unwrap_or(0);
+        inflated.map_err(|error| match error {
             InflateError::TooLong => {
                 self.row.add(Cell::BombsRefused, 1);
                 Violation {

@@ -19,6 +19,10 @@ use tracing::debug;
 /// batch, little enough that a busy connection gives way to others soon.
 const READ_SMALL_BYTES: usize = 32 << 10;
 
+/// Bytes that compressed frames of a connection may inflate to before the others have their turn: some
+/// hundred bytes of a frame can make a megabyte.
+const INFLATED_PER_TURN_BYTES: u64 = 256 << 10;
+
 /// Reads before a client is judged; one that keeps sending longer is not silent.
 const READS_BEFORE_JUDGING: usize = 8;
 
@@ -169,7 +173,11 @@ impl<A: App> Worker<'_, A> {
     ) -> Result<Taken, Violation> {
         let mut limits = self.core.limits;
         let mut at = 0;
+        let inflated_most = self.core.compression.inflated_bytes() + INFLATED_PER_TURN_BYTES;
         for _ in 0..self.core.config.frames_per_turn {
+            if self.core.compression.inflated_bytes() > inflated_most {
+                break;
+            }
             let Some(open) = self.core.connections.get_mut(key).and_then(|c| c.open_mut()) else {
                 return Ok(Taken::All(bytes.len()));
             };
