@@ -133,3 +133,23 @@ fn nothing_added_is_lost_to_who_takes_the_row() {
     assert_eq!(taken.load(Relaxed) + left, 2 * ROUNDS);
     assert_eq!((table.stats().live, table.stats().dead), (0, 0));
 }
+
+/// Made by the first call of the closure, found by the second, made anew by the third.
+#[test]
+fn what_an_upsert_was_told_is_what_is_stored() {
+    let Fixture { table, n, .. } = fixture(8);
+    let (mut calls, mut sum) = (0, 0);
+    let change = |draft: &mut dunlin_table::Draft<'_>| {
+        calls += 1;
+        match calls {
+            1 => drop(table.set("a", &[(n, 5.into())]).unwrap()),
+            2 => assert!(table.del("a")),
+            _ => {}
+        }
+        sum = draft.add_int(n, 1)?;
+        Ok(())
+    };
+    table.upsert("a", change).unwrap();
+    assert_eq!((calls, sum, table.get("a").unwrap().int(n)), (3, 1, 1));
+    assert_eq!(table.stats().claiming, 0, "the row that was made first is given back");
+}

@@ -1,6 +1,7 @@
 //! How a key gets its row: found, or made whole and then linked.
 //!
-//! Invariant: 1. A row that was claimed and not linked is given back, whatever ends the call.
+//! Invariants: 1. A row that was claimed and not linked is given back, whatever ends the call. 2. What is
+//! linked was filled by the last call of the closure: the caller may have kept what that call told it.
 
 use super::{Table, TableError};
 use crate::key::Key;
@@ -24,8 +25,8 @@ impl Placed<RowId> {
 }
 
 impl Table {
-    /// Finds the row of a key and calls `found`, or makes one by `fill`, due at `deadline`. `found` says `None` when the row
-    /// it was given is gone, and the search begins again.
+    /// Finds the row of a key and calls `found`, or makes one by `fill`, due at `deadline`. `found` says
+    /// `None` when the row it was given is gone, and the search begins again.
     pub(super) fn place<T, F>(
         &self,
         key: Key<'_>,
@@ -42,6 +43,8 @@ impl Table {
         loop {
             match self.seek(hash, key) {
                 Sought::Found(id) => {
+                    // Filled before `found` calls the closure again.
+                    made.give_back();
                     if let Some(result) = found(id, fill)? {
                         return Ok(Placed::Found(result));
                     }
@@ -103,12 +106,18 @@ struct Unlinked<'a> {
     id: Option<RowId>,
 }
 
-impl Drop for Unlinked<'_> {
-    fn drop(&mut self) {
-        if let Some(id) = self.id
+impl Unlinked<'_> {
+    fn give_back(&mut self) {
+        if let Some(id) = self.id.take()
             && self.rows.leave(id, RowState::Claiming, RowState::Free).is_some()
         {
             self.rows.hints().offer(id.index);
         }
+    }
+}
+
+impl Drop for Unlinked<'_> {
+    fn drop(&mut self) {
+        self.give_back();
     }
 }
