@@ -4,8 +4,9 @@
 //!
 //! Invariants: 1. A key has at most one live row. 2. An insertion is done when its row is linked into
 //! the list of its bucket, a deletion when the head of its row says `Dead`, which sealing its value
-//! decided before (`rows/take.rs`); each is one swap of one word. 3. What is half done belongs to nobody's lock: a linked row is made live, and a dead row
-//! taken out, by whoever meets it; [`Table::recover`] finds the rest.
+//! decided before (`rows/take.rs`); each is one swap of one word. 3. What is half done belongs to nobody's
+//! lock: a linked row is made live, and a dead row taken out, by whoever meets it; [`Table::recover`]
+//! finds the rest.
 
 mod expiry;
 mod insert;
@@ -21,11 +22,12 @@ use crate::rows::{Kept, RowId, Rows, Taking};
 use crate::schema::{ColumnId, Schema};
 use crate::stats::Stats;
 use crate::sync::AtomicU64;
-use crate::value::{Draft, Row, Value, ValueRef, WriteError, check};
+use crate::value::{Draft, Row, Value, ValueRef, WriteError};
 use crate::word::{RowState, word_of};
 
 use insert::Placed;
 pub use operations::{Added, Compared};
+use operations::{check_all, put_all};
 
 /// First word of a table's own header: "dunlinkt".
 const MAGIC: u64 = u64::from_be_bytes(*b"dunlinkt");
@@ -153,17 +155,10 @@ impl Table {
         key: impl Into<Key<'k>>,
         values: &[(ColumnId, ValueRef<'_>)],
     ) -> Result<RowId, TableError> {
-        for (column, value) in values {
-            check(self.schema(), *column, *value)?;
-        }
-        let mut put = |draft: &mut Draft<'_>| {
-            for (column, value) in values {
-                draft.put(*column, *value);
-            }
-            Ok(())
-        };
+        check_all(self.schema(), values)?;
         let kept = Kept::by(self.schema(), values);
-        self.place(key.into(), 0, &mut put, |id, put| self.rewrite(id, kept, put)).map(Placed::any)
+        self.place(key.into(), 0, &mut put_all(values), |id, put| self.refill(id, kept, put))
+            .map(Placed::any)
     }
 
     /// Changes a key's row by a closure, which sees zeros and empty strings if the row is not there
@@ -176,23 +171,41 @@ impl Table {
         key: impl Into<Key<'k>>,
         mut change: impl FnMut(&mut Draft<'_>) -> Result<(), WriteError>,
     ) -> Result<RowId, TableError> {
-        self.place(key.into(), 0, &mut change, |id, change| self.rewrite(id, Kept::Others, change))
+        self.place(key.into(), 0, &mut change, |id, change| self.refill(id, Kept::Others, change))
             .map(Placed::any)
     }
 
-    /// Changes the row that was found for a key. `None`: it was deleted meanwhile.
-    fn rewrite(
+    /// [`Table::rewrite`] by a closure that always changes the row, for [`Table::place`].
+    fn refill(
         &self,
         id: RowId,
         kept: Kept,
         change: &mut impl FnMut(&mut Draft<'_>) -> Result<(), WriteError>,
     ) -> Result<Option<RowId>, TableError> {
-        let edit = |draft: &mut Draft<'_>| change(draft).map(|()| true);
-        match self.rows.replace(id, RowState::Live, kept, edit) {
-            Err(WriteError::Stale) => Ok(None),
-            Ok(_) => Ok(Some(id)),
-            Err(error) => Err(error.into()),
-        }
+        Ok(self.rewrite(id, kept, |draft| change(draft).map(|()| true))?.map(|_| id))
+    }
+
+    /// Changes the row that was found for a key, by a closure that says whether the change is to be made.
+    /// `None`: it was deleted meanwhile.
+    fn rewrite(
+        &self,
+        id: RowId,
+        kept: Kept,
+        mut change: impl FnMut(&mut Draft<'_>) -> Result<bool, WriteError>,
+    ) -> Result<Option<bool>, TableError> {
+        // The closure's own error, which may be `Stale` too, says nothing of the row.
+        let mut refused = None;
+        let edit = |draft: &mut Draft<'_>| {
+            Ok(change(draft).unwrap_or_else(|error| {
+                refused = Some(error);
+                false
+            }))
+        };
+        let changed = match self.rows.replace(id, RowState::Live, kept, edit) {
+            Err(WriteError::Stale) => None,
+            changed => Some(changed?),
+        };
+        refused.map_or(Ok(changed), |error| Err(error.into()))
     }
 
     /// The row of a key, copied out.

@@ -153,3 +153,20 @@ fn what_an_upsert_was_told_is_what_is_stored() {
     assert_eq!((calls, sum, table.get("a").unwrap().int(n)), (3, 1, 1));
     assert_eq!(table.stats().claiming, 0, "the row that was made first is given back");
 }
+
+#[test]
+fn a_closure_that_says_stale_is_refused_and_not_called_for_ever() {
+    let Fixture { table, n, .. } = fixture(2);
+    let stale = |result| matches!(result, Err(TableError::Write(WriteError::Stale)));
+    let mut calls = 0;
+    let mut refuse = || {
+        calls += 1;
+        assert!(calls <= 3, "called for ever");
+        Err(WriteError::Stale)
+    };
+    assert!(stale(table.upsert("a", |_| refuse()).map(drop)), "a row to be made");
+    table.set("a", &[(n, 1.into())]).unwrap();
+    assert!(stale(table.upsert("a", |_| refuse()).map(drop)), "one that is there");
+    assert!(stale(table.update_with("a", |_| refuse().map(|()| true)).map(drop)));
+    assert_eq!((calls, table.get("a").unwrap().int(n), table.count()), (3, 1, 1));
+}

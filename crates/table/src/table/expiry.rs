@@ -3,9 +3,9 @@
 use super::operations::{check_all, put_all};
 use super::{Entry, Table, TableError};
 use crate::key::Key;
-use crate::rows::{RowId, Sweep};
+use crate::rows::{Kept, RowId, Sweep};
 use crate::schema::ColumnId;
-use crate::value::{Row, ValueRef, WriteError};
+use crate::value::{Row, ValueRef};
 
 impl Table {
     /// [`Table::set`], and the row lives until `deadline` (0: for ever) unless it is touched. A new row
@@ -14,8 +14,10 @@ impl Table {
     /// has marked is deleted and made anew; the sweep does not return it then.
     ///
     /// # Errors
-    /// As [`Table::set`], and `NoDeadlines`; nothing is changed then, but that `NoSpareBlock` leaves the
-    /// deadline moved.
+    /// As [`Table::set`], and `NoDeadlines`; nothing is changed then, but for two things that go first: the
+    /// deadline of a row that is there, which `NoSpareBlock` leaves moved; and the deletion of a row that a
+    /// sweep has marked. If the row cannot be made anew then (`Full`: another took its place), it is gone,
+    /// as its deadline had passed, and its last value is returned by nobody.
     pub fn set_until<'k>(
         &self,
         key: impl Into<Key<'k>>,
@@ -32,11 +34,7 @@ impl Table {
                 self.remove(id);
                 return Ok(None);
             }
-            match self.rows.update(id, |draft| put(draft).map(|()| true)) {
-                Err(WriteError::Stale) => Ok(None),
-                Ok(_) => Ok(Some(id)),
-                Err(error) => Err(error.into()),
-            }
+            self.refill(id, Kept::Others, put)
         })?;
         Ok(placed.any())
     }

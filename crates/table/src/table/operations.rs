@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::insert::Placed;
 use super::{Table, TableError};
 use crate::key::{Key, equal};
-use crate::rows::{RowId, Taking};
+use crate::rows::{Kept, RowId, Taking};
 use crate::schema::{ColumnId, Schema};
 use crate::sync::AtomicU64;
 use crate::value::{Draft, Row, ValueRef, WriteError, check};
@@ -110,12 +110,8 @@ impl Table {
     ) -> Result<Compared, TableError> {
         let key = self.checked(key.into())?;
         while let Some(id) = self.find(key) {
-            match self.rows.update(id, &mut change) {
-                Err(WriteError::Stale) => {} // deleted meanwhile: search again
-                Ok(changed) => {
-                    return Ok(if changed { Compared::Done(id) } else { Compared::Differs });
-                }
-                Err(error) => return Err(error.into()),
+            if let Some(changed) = self.rewrite(id, Kept::Others, &mut change)? {
+                return Ok(if changed { Compared::Done(id) } else { Compared::Differs });
             }
         }
         Ok(Compared::Absent)
