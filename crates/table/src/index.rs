@@ -4,8 +4,9 @@
 //! hint that somebody left behind by dying costs a look and nothing else.
 //!
 //! Invariants: 1. The cells of a hash lie in one window of [`WINDOW_CELLS`] cells that is read whole;
-//! a free cell is 0, and nothing moves. 2. Inserting a hint that is there renews its version, so a
-//! sweeper that judged the old one stale fails to remove the new one.
+//! a free cell names no row, and nothing moves. 2. Each insertion, of a hint that is there or into a free
+//! cell, raises the cell's version, which outlives the hint: a sweeper that judged the old hint stale
+//! fails to remove the new one, until 256 insertions into that cell later.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
@@ -18,7 +19,7 @@ pub const WINDOW_CELLS: usize = if cfg!(dunlin_loom) { 4 } else { 64 };
 
 /// First word of formatted memory: "dunlinix".
 const MAGIC: u64 = u64::from_be_bytes(*b"dunlinix");
-const LAYOUT_VERSION: u64 = 1;
+const LAYOUT_VERSION: u64 = 2;
 const HEADER_WORDS: usize = 8;
 
 /// Hints in shared words.
@@ -34,7 +35,8 @@ pub struct HintIndex {
 #[error("all {WINDOW_CELLS} cells of the key's window are taken")]
 pub struct IndexFull;
 
-/// One cell: `tag of the hash:32 | version:8 | row + 1:24`.
+/// One cell: `tag of the hash:32 | version:8 | row + 1:24`. A free one has tag and row 0, and the version
+/// of the last hint that was in it.
 #[derive(Clone, Copy)]
 struct Cell(u64);
 
@@ -85,17 +87,20 @@ impl HintIndex {
             for cell in window {
                 let seen = Cell(cell.load(Acquire));
                 if seen.is_for(hash, row_index) {
-                    if cell.compare_exchange(seen.0, seen.renewed().0, AcqRel, Relaxed).is_ok() {
+                    let renewed = seen.successor(hash, row_index);
+                    if cell.compare_exchange(seen.0, renewed.0, AcqRel, Relaxed).is_ok() {
                         return Ok(());
                     }
                     raced = true;
-                } else if seen.0 == 0 && free.is_none() {
-                    free = Some(cell);
+                } else if seen.row_index().is_none() && free.is_none() {
+                    free = Some((cell, seen));
                 }
             }
-            let Some(free) = free else { return if raced { continue } else { Err(IndexFull) } };
-            let hint = Cell::new(hash, row_index);
-            if !raced && free.compare_exchange(0, hint.0, AcqRel, Relaxed).is_ok() {
+            let Some((cell, free)) = free else {
+                return if raced { continue } else { Err(IndexFull) };
+            };
+            let hint = free.successor(hash, row_index);
+            if !raced && cell.compare_exchange(free.0, hint.0, AcqRel, Relaxed).is_ok() {
                 return Ok(());
             }
         }
@@ -107,7 +112,7 @@ impl HintIndex {
         for cell in self.window(hash) {
             let mut seen = Cell(cell.load(Acquire));
             while seen.is_for(hash, row_index) {
-                match cell.compare_exchange(seen.0, 0, AcqRel, Acquire) {
+                match cell.compare_exchange(seen.0, seen.freed().0, AcqRel, Acquire) {
                     Ok(_) => {
                         removed = true;
                         break;
@@ -132,7 +137,7 @@ impl HintIndex {
     }
 
     /// Removes the stale hints from the window of `hash`: `keep` gets the tag ([`HintIndex::tag`]) and
-    /// row index of each. A hint renewed after `keep` saw it stays. Returns how many were removed.
+    /// row index of each. A hint renewed, or removed and inserted, after `keep` saw it stays. Returns how many were removed.
     pub fn sweep(&self, hash: u64, mut keep: impl FnMut(u32, u32) -> bool) -> u32 {
         let mut removed = 0;
         for cell in self.window(hash) {
@@ -140,7 +145,7 @@ impl HintIndex {
             if let Some(row_index) = seen.row_index()
                 && !keep(seen.tag(), row_index)
             {
-                let swapped = cell.compare_exchange(seen.0, 0, AcqRel, Relaxed);
+                let swapped = cell.compare_exchange(seen.0, seen.freed().0, AcqRel, Relaxed);
                 removed += u32::from(swapped.is_ok());
             }
         }
@@ -162,9 +167,7 @@ impl HintIndex {
 }
 
 impl Cell {
-    fn new(hash: u64, row_index: u32) -> Self {
-        Self(u64::from(low_half(hash)) << 32 | (u64::from(row_index) + 1))
-    }
+    const VERSION: u64 = 0xff << 24;
 
     fn tag(self) -> u32 {
         low_half(self.0 >> 32)
@@ -178,9 +181,14 @@ impl Cell {
         self.tag() == low_half(hash) && self.row_index() == Some(row_index)
     }
 
-    fn renewed(self) -> Self {
-        let version = (self.0 >> 24).wrapping_add(1) & 0xff;
-        Self(self.0 & !(0xff << 24) | version << 24)
+    /// The hint that takes this one's place, or this free cell.
+    fn successor(self, hash: u64, row_index: u32) -> Self {
+        let version = self.0.wrapping_add(1 << 24) & Self::VERSION;
+        Self(u64::from(low_half(hash)) << 32 | version | (u64::from(row_index) + 1))
+    }
+
+    fn freed(self) -> Self {
+        Self(self.0 & Self::VERSION)
     }
 }
 
@@ -233,6 +241,18 @@ mod tests {
         index.insert(9, 1).unwrap();
         let removed = index.sweep(9, |_, _| {
             index.insert(9, 1).unwrap(); // the row came back to life with the same key
+            false
+        });
+        assert_eq!((removed, found(&index, 9)), (0, vec![1]));
+    }
+
+    #[test]
+    fn a_hint_in_the_cell_of_a_removed_one_survives_a_sweeper_that_saw_that() {
+        let index = index(1);
+        index.insert(9, 1).unwrap();
+        let removed = index.sweep(9, |_, _| {
+            assert!(index.remove(9, 1)); // its owner goes
+            index.insert(9, 1).unwrap(); // the row's next life has the same key
             false
         });
         assert_eq!((removed, found(&index, 9)), (0, vec![1]));

@@ -307,3 +307,23 @@ fn a_sweeper_does_not_remove_a_renewed_hint() {
         assert!(found >= 1, "{}", alive.load(Relaxed));
     });
 }
+
+#[test]
+fn a_sweeper_does_not_remove_a_hint_that_took_the_cell_of_a_removed_one() {
+    explore(3, || {
+        let index = HintIndex::new(1, heap_words(HintIndex::words_needed(1).unwrap())).unwrap();
+        let alive = &heap_words(1)[0];
+        index.insert(9, 1).unwrap();
+        let other = index.clone();
+        let thread = thread::spawn(move || {
+            other.sweep(9, |_, _| alive.load(Acquire) == 1);
+        });
+        index.remove(9, 1);
+        alive.store(1, Release);
+        index.insert(9, 1).unwrap();
+        thread.join().unwrap();
+        let mut found = 0;
+        index.find(9, &mut |_| found += 1);
+        assert_eq!(found, 1);
+    });
+}
