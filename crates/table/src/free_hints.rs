@@ -7,7 +7,9 @@
 //! by whoever tries it, a missing bit of something free is found by the caller's scan and put back.
 //! 2. Bits go missing only by a kill (or, transiently, while the taker is on its way to the claim).
 //! 3. `exhausted` says "a scan found nothing since the last release", so that a full structure is not
-//! scanned again and again. 4. Any words make hints: an item that is taken exists.
+//! scanned again and again. It must not outlive a release that is cut off before the bit is set, so a
+//! release of something scanned is [announced](FreeHints::announce) while a scan sees it coming: after it
+//! is marked as leaving, before it is free; and a scan that meets something leaving is no proof. 4. Any words make hints: an item that is taken exists.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
@@ -77,6 +79,11 @@ impl FreeHints {
         None
     }
 
+    /// Something that every scan sees leaving is about to become free: ends the memo of exhaustion.
+    pub(crate) fn announce(&self) {
+        self.releases.fetch_add(1, AcqRel);
+    }
+
     /// Something became free: sets its bit and ends the memo of exhaustion.
     pub(crate) fn offer(&self, item: u32) {
         self.restore(item);
@@ -103,6 +110,7 @@ impl FreeHints {
         (self.exhausted.load(Acquire) != releases.wrapping_add(1)).then_some(releases)
     }
 
+    /// Everything was taken, and nothing of it leaving.
     pub(crate) fn found_nothing(&self, scan: u64) {
         self.exhausted.store(scan.wrapping_add(1), Release);
     }

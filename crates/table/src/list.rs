@@ -148,11 +148,7 @@ impl Lists {
             }
         }
         self.seek(rows, record.hash.load(Relaxed), |_, _| false);
-        let freed = rows.leave(id, RowState::Dead, RowState::Free).is_some();
-        if freed {
-            rows.hints().offer(id.index);
-        }
-        freed
+        rows.release(id, RowState::Dead)
     }
 
     /// Whether the row is in the list of the hash it carries.

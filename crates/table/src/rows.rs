@@ -164,10 +164,11 @@ impl Rows {
         if self.keyed {
             return false;
         }
-        self.leave(id, RowState::Live, RowState::Free).is_some() && {
-            self.hints.offer(id.index);
-            true
+        let left = self.leave(id, RowState::Live, RowState::Dead).is_some();
+        if left {
+            self.release(id, RowState::Dead);
         }
+        left
     }
 
     /// Whether the row is there.

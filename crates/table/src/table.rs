@@ -54,7 +54,8 @@ pub enum TableError {
         /// The schema's limit.
         limit: usize,
     },
-    /// All rows are taken. Updates of rows that are there still work.
+    /// All rows are taken, those included that others are just making. Updates of rows that are there
+    /// still work.
     #[error("all {capacity} rows are taken")]
     Full {
         /// Rows of the table.
@@ -320,8 +321,7 @@ impl Table {
                 RowState::Claiming
                     if is_dead(head.holder()) && !self.lists.is_linked(&self.rows, index) =>
                 {
-                    let freed = self.rows.leave(id, RowState::Claiming, RowState::Free);
-                    rows += u32::from(freed.is_some());
+                    rows += u32::from(self.rows.release(id, RowState::Claiming));
                 }
                 _ => {}
             }

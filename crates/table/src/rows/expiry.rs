@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
 use super::{RowId, Rows};
 use crate::value::Row;
-use crate::word::{Due, RowState};
+use crate::word::{Due, Link, RowState};
 
 /// What one call of a sweep did.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -90,21 +90,12 @@ impl Rows {
         let entry = self.entry(id.index)?;
         let left = self.leave(id, RowState::Live, RowState::Dead)?;
         // Writers that found the row live may still swap the current word. After this they fail.
-        let mut current = entry.current();
-        loop {
-            let frozen = current.successor(current.item(), current.flagged());
-            match entry.current.compare_exchange(current.0, frozen.0, AcqRel, Acquire) {
-                Ok(_) => break,
-                Err(now) => current = crate::word::Link(now),
-            }
-        }
+        let current = entry.renew(Link::flagged);
         // Nobody claims a dead row, so its block stays as it is while it is copied.
         let block = current.item().filter(|_| !current.flagged());
         let block = block.and_then(|number| self.blocks.block(number));
         row.copy_from(&self.schema, block.map(|block| block.payload));
-        if self.leave(id, RowState::Dead, RowState::Free).is_some() {
-            self.hints.offer(id.index);
-        }
+        self.release(id, RowState::Dead);
         Some(left.holder())
     }
 

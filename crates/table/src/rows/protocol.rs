@@ -69,6 +69,16 @@ impl Rows {
         }
     }
 
+    /// Frees a row that is claiming or dead, which scans see. False if it is not in that state any more.
+    pub(crate) fn release(&self, id: RowId, from: RowState) -> bool {
+        self.hints.announce();
+        let freed = self.leave(id, from, RowState::Free).is_some();
+        if freed {
+            self.hints.restore(id.index);
+        }
+        freed
+    }
+
     /// Writes checked values to a live row.
     pub(crate) fn write_checked(
         &self,
@@ -230,14 +240,18 @@ impl Rows {
     fn claim_by_scan(&self) -> Option<RowId> {
         let scan = self.hints.begin_scan()?;
         let mut claimed = None;
+        let mut all_live = true;
         for index in 0..self.capacity {
-            if claimed.is_none() {
-                claimed = self.try_claim(index);
-            } else if self.entry(index).is_some_and(|row| row.head().state() == RowState::Free) {
-                self.hints.restore(index);
+            let Some(state) = self.entry(index).map(|row| row.head().state()) else { break };
+            match state {
+                RowState::Free if claimed.is_some() => self.hints.restore(index),
+                RowState::Free => claimed = self.try_claim(index),
+                RowState::Live => {}
+                RowState::Claiming | RowState::Dead => all_live = false,
             }
         }
-        if claimed.is_none() {
+        // A row that is live now is dead before its release is announced, and free after that.
+        if claimed.is_none() && all_live {
             self.hints.found_nothing(scan);
         }
         claimed
@@ -266,12 +280,18 @@ impl Entry {
     /// Forgets the value and keeps the block, so that the row needs none anew. Late writers of the
     /// row's earlier life fail from here on.
     fn vacate(self) {
-        let mut current = self.current.load(Acquire);
+        self.renew(|_| true);
+    }
+
+    /// Raises the tag of the current word, so that whoever loaded it before fails, makes it vacant if
+    /// `vacant` says so of the word that is there, and returns that.
+    pub(super) fn renew(self, vacant: impl Fn(Link) -> bool) -> Link {
+        let mut current = self.current();
         loop {
-            let vacant = Link(current).successor(Link(current).item(), true);
-            match self.current.compare_exchange(current, vacant.0, AcqRel, Acquire) {
-                Ok(_) => return,
-                Err(now) => current = now,
+            let next = current.successor(current.item(), vacant(current));
+            match self.current.compare_exchange(current.0, next.0, AcqRel, Acquire) {
+                Ok(_) => return current,
+                Err(now) => current = Link(now),
             }
         }
     }

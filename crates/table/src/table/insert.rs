@@ -53,7 +53,14 @@ impl Table {
                     let id = match made.id {
                         Some(id) => id,
                         None => {
-                            let id = self.make(&mut made, hash, key, fill)?;
+                            let Some(id) = self.claim() else {
+                                // Whoever took the last row may have taken it for this key.
+                                if matches!(self.seek(hash, key), Sought::Found(_)) {
+                                    continue;
+                                }
+                                return Err(TableError::Full { capacity: self.capacity() });
+                            };
+                            self.make(&mut made, id, hash, key, fill)?;
                             self.rows.begin_deadline(id, deadline);
                             id
                         }
@@ -69,24 +76,25 @@ impl Table {
         }
     }
 
-    /// Claims a row and fills it with key and value, invisible until it is linked.
+    /// Fills a row that was claimed with key and value, invisible until it is linked.
     fn make(
         &self,
         made: &mut Unlinked<'_>,
+        id: RowId,
         hash: u64,
         key: Key<'_>,
         change: &mut impl FnMut(&mut Draft<'_>) -> Result<(), WriteError>,
-    ) -> Result<RowId, TableError> {
-        let full = TableError::Full { capacity: self.capacity() };
-        let id = match self.rows.claim_hidden() {
-            Some(id) => id,
-            // A deleter that was stopped half way keeps nobody from its row.
-            None => self.bury_all().then(|| self.rows.claim_hidden()).flatten().ok_or(full)?,
-        };
+    ) -> Result<(), WriteError> {
         made.id = Some(id);
         self.rows.fill(id, change)?;
         self.lists.prepare(&self.rows, id, hash, key);
-        Ok(id)
+        Ok(())
+    }
+
+    fn claim(&self) -> Option<RowId> {
+        // A deleter that was stopped half way keeps nobody from its row.
+        let buried = || self.bury_all().then(|| self.rows.claim_hidden()).flatten();
+        self.rows.claim_hidden().or_else(buried)
     }
 
     /// Takes out every row that is dead; whether there was one.
@@ -108,10 +116,8 @@ struct Unlinked<'a> {
 
 impl Unlinked<'_> {
     fn give_back(&mut self) {
-        if let Some(id) = self.id.take()
-            && self.rows.leave(id, RowState::Claiming, RowState::Free).is_some()
-        {
-            self.rows.hints().offer(id.index);
+        if let Some(id) = self.id.take() {
+            self.rows.release(id, RowState::Claiming);
         }
     }
 }

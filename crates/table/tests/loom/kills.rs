@@ -206,3 +206,50 @@ pub(crate) fn assert_usable(table: &Table, columns: [dunlin_table::ColumnId; 2])
     }
     assert_eq!(table.count(), table.capacity());
 }
+
+/// Nobody recovers: what the freer did not hold when it was killed, the next one gets.
+#[test]
+fn a_freer_of_a_full_table_beside_a_claimer() {
+    killed_at_every_access(2, |mortal| {
+        let (rows, _) = rows(1);
+        let id = rows.claim(VICTIM).unwrap();
+        assert!(rows.claim(OTHER).is_none(), "full, which is remembered");
+        let other = with_writer(&rows, OTHER);
+        let thread = thread::spawn(move || other.claim(OTHER));
+        let victim = with_writer(&rows, VICTIM);
+        let finished = mortal.run(|| assert!(victim.free(id)));
+        let claimed = thread.join().unwrap();
+        let stats = rows.stats();
+        assert!(!finished || stats.dead == 0);
+        if claimed.is_none() && stats.live + stats.dead == 0 {
+            assert!(
+                rows.claim(OTHER).is_some(),
+                "a row is free, and the table says that it is full"
+            );
+        }
+        rows.recover(|writer| writer == VICTIM);
+        rows.iter().for_each(|id| assert!(rows.free(id)));
+        assert!(rows.claim(OTHER).is_some(), "usable again");
+    });
+}
+
+#[test]
+fn a_deleter_from_a_full_table_beside_an_inserter() {
+    killed_at_every_access(1, |mortal| {
+        let (table, columns) = table(1);
+        table.set("a", &twin(columns, 1)).unwrap();
+        assert!(table.set("b", &twin(columns, 2)).is_err(), "full, which is remembered");
+        let other = table_with_writer(&table, OTHER);
+        let thread = thread::spawn(move || other.set("b", &twin(columns, 2)).is_ok());
+        let victim = table_with_writer(&table, VICTIM);
+        mortal.run(|| assert!(victim.del("a")));
+        if !thread.join().unwrap() && !table.exists("a") {
+            table
+                .set("c", &twin(columns, 3))
+                .expect("a row is free, and the table says it is full");
+        }
+        table.del("b");
+        table.del("c");
+        assert_usable(&table, columns);
+    });
+}
