@@ -37,7 +37,7 @@ pub const MAX_POOL_BLOCK_BYTES: usize = 1 << 20;
 
 /// First word of formatted memory: "dunlinpl".
 const MAGIC: u64 = u64::from_be_bytes(*b"dunlinpl");
-const LAYOUT_VERSION: u64 = 2;
+const LAYOUT_VERSION: u64 = 3;
 const HEADER_WORDS: usize = 8;
 const LINE_WORDS: usize = 8;
 const WORD_BYTES: usize = 8;
@@ -48,7 +48,7 @@ pub struct Pool {
     blocks: u32,
     counts: Counts,
     hints: FreeHints,
-    /// Bits of the owner's [`RowId`], 0 for a free block.
+    /// Bits of the owner's [`RowId`], and [`chains::CLAIMING`]; 0 for a free block.
     stamps: &'static [AtomicU64],
     /// A [`place::Place`] each; that of a free block has no meaning.
     places: &'static [AtomicU64],

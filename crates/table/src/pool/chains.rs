@@ -3,7 +3,8 @@
 //! Knows chains and blocks, not what is in them.
 //!
 //! Invariants: 1. A block is claimed and released by compare-and-swap of its stamp; in between its
-//! place is its holder's. 2. It is released only after it was marked as moving.
+//! place is its holder's. 2. Its holder releases it only after marking it as moving; a recovery, which is
+//! nobody's holder, writes no place. 3. A stamp with [`CLAIMING`] has a place of an earlier life.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
@@ -13,6 +14,9 @@ use super::{Chain, Pool, PoolError, PoolLimits, PoolShare};
 use crate::free_hints::start_of;
 use crate::rows::RowId;
 use crate::word::{halves, high_half, low_half};
+
+/// Bit of a stamp whose block has no place yet. Rows have no such index.
+pub(super) const CLAIMING: u64 = 1 << 31;
 
 /// Blocks claimed and linked to one another, not yet to a chain.
 #[derive(Clone, Copy, Default)]
@@ -67,6 +71,8 @@ impl Pool {
                 return Err(PoolError::PoolFull);
             };
             self.places[block as usize].store(Place::claimed(group, ordinal).0, Release);
+            // Release: whoever sees it without the bit sees its place.
+            self.stamps[block as usize].store(owner.to_bits(), Release);
             match run.last {
                 Some(last) => self.set_next(last, Some(block)),
                 None => run.first = Some(block),
@@ -141,19 +147,11 @@ impl Pool {
         self.counts.subtract(Counted::Further, further);
     }
 
-    /// [`Pool::uncount`] for one block, whatever is linked to it.
-    pub(super) fn uncount_one(&self, block: u32, owner: RowId) {
-        let held = self.owner(block) == Some(owner);
-        if let Some(counted) = held.then(|| self.mark_moving(block)).flatten() {
-            Counted::at(counted).for_each(|of| self.counts.subtract(of, 1));
-        }
-    }
-
     /// The place of a block that is counted and that the caller must take out of the counts now. `None`
     /// for one that was left moving by a kill: it may not be counted, and is never subtracted.
     fn mark_moving(&self, block: u32) -> Option<Place> {
         let place = self.place(block);
-        // By compare-and-swap: of two recoveries, one subtracts. Release: before the subtraction.
+        // Release: before the subtraction.
         let marked = |place: Place| {
             let word = &self.places[block as usize];
             word.compare_exchange(place.0, place.moving().0, AcqRel, Relaxed).is_ok()
@@ -181,37 +179,44 @@ impl Pool {
     fn try_claim(&self, block: u32, owner: RowId) -> bool {
         // Acquire: the last holder is done with the block.
         let stamp = &self.stamps[block as usize];
-        stamp.compare_exchange(0, owner.to_bits(), AcqRel, Relaxed).is_ok()
+        stamp.compare_exchange(0, owner.to_bits() | CLAIMING, AcqRel, Relaxed).is_ok()
     }
 
     /// For when no hint leads to a free block: all are taken, or kills lost hints. Puts those back.
     #[cold]
     fn claim_by_scan(&self, owner: RowId) -> Option<u32> {
         let scan = self.hints.begin_scan()?;
-        let mut claimed = None;
+        let (mut claimed, mut all_settled) = (None, true);
         for block in 0..self.blocks {
-            if self.owner(block).is_some() {
-                continue;
-            }
-            if claimed.is_some() {
+            let stamp = self.stamp(block);
+            if stamp != 0 {
+                all_settled &= stamp & CLAIMING == 0 && !self.place(block).is_moving();
+            } else if claimed.is_some() {
                 self.hints.restore(block);
             } else if self.try_claim(block, owner) {
                 claimed = Some(block);
             }
         }
-        if claimed.is_none() {
+        // What is settled now is moving before its release is announced, and free after that.
+        if claimed.is_none() && all_settled {
             self.hints.found_nothing(scan);
         }
         claimed
     }
 
     /// Frees a block that is moving, if it is still this owner's.
-    pub(super) fn release(&self, block: u32, owner: RowId) -> bool {
+    fn release(&self, block: u32, owner: RowId) -> bool {
+        self.release_stamped(block, owner.to_bits())
+    }
+
+    /// Frees a block if its stamp is still the same.
+    pub(super) fn release_stamped(&self, block: u32, stamp: u64) -> bool {
+        self.hints.announce();
         // Release: what we did with the block happens before its next holder's claim.
-        let stamp = &self.stamps[block as usize];
-        let freed = stamp.compare_exchange(owner.to_bits(), 0, AcqRel, Relaxed).is_ok();
+        let word = &self.stamps[block as usize];
+        let freed = word.compare_exchange(stamp, 0, AcqRel, Relaxed).is_ok();
         if freed {
-            self.hints.offer(block);
+            self.hints.restore(block);
         }
         freed
     }
@@ -285,10 +290,12 @@ impl Pool {
     }
 
     pub(super) fn owner(&self, block: u32) -> Option<RowId> {
-        match self.stamps.get(block as usize)?.load(Acquire) {
-            0 => None,
-            bits => Some(RowId::from_bits(bits)),
-        }
+        self.stamps.get(block as usize)?;
+        owner_of(self.stamp(block))
+    }
+
+    pub(super) fn stamp(&self, block: u32) -> u64 {
+        self.stamps[block as usize].load(Acquire)
     }
 
     pub(super) fn next(&self, block: u32) -> Option<u32> {
@@ -313,6 +320,11 @@ impl Need {
     fn kept(&self, pool: &Pool) -> PoolError {
         PoolError::KeptForShort { blocks: pool.blocks.saturating_sub(self.most_further) }
     }
+}
+
+/// Whose a block with this stamp is.
+pub(super) fn owner_of(stamp: u64) -> Option<RowId> {
+    (stamp != 0).then(|| RowId::from_bits(stamp & !CLAIMING))
 }
 
 pub(super) fn ends(head: Option<u32>, tail: Option<u32>) -> u64 {

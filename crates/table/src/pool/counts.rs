@@ -4,7 +4,8 @@
 //! process was killed between a block and its count), never too low.
 //!
 //! Invariants: 1. A word changes only by compare-and-swap, and its tag grows with each change: whoever
-//! finds it unchanged knows that nothing was counted in between. 2. [`Counts::add`] never takes a count
+//! finds it unchanged knows that nothing was counted in between. Its upper bits grow when the count is set
+//! by a recount: whoever finds those unchanged knows that there was none. 2. [`Counts::add`] never takes a count
 //! beyond its bound, however many do it at one time.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
@@ -14,6 +15,8 @@ use crate::sync::AtomicU64;
 use crate::word::{halves, high_half, low_half};
 
 const LINE_WORDS: usize = 8;
+const CHANGE_BITS: u32 = 24;
+const CHANGE_MASK: u32 = (1 << CHANGE_BITS) - 1;
 
 /// What a count is of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -40,7 +43,7 @@ impl Counted {
     }
 }
 
-/// `tag:32 | count:32` for each [`Counted`].
+/// `recounts:8 | changes:24 | count:32` for each [`Counted`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Counts {
     further: &'static AtomicU64,
@@ -77,27 +80,36 @@ impl Counts {
 
     /// Adds unless the count would pass `most`.
     pub(super) fn add(&self, of: Counted, by: u32, most: u32) -> bool {
-        self.change(of, by, |count| count.checked_add(by).filter(|count| *count <= most))
+        let add = |seen: Count| seen.number().checked_add(by).filter(|count| *count <= most);
+        self.change(of, by, add)
     }
 
     /// Subtracts; not below 0, where only a foreign write could lead.
     pub(super) fn subtract(&self, of: Counted, by: u32) {
-        self.change(of, by, |count| Some(count.saturating_sub(by)));
+        self.change(of, by, |seen| Some(seen.number().saturating_sub(by)));
+    }
+
+    /// Subtracts one that was counted when the word was `seen`, unless a recount has set the count since:
+    /// it may have left out that one.
+    pub(super) fn subtract_one_since(&self, of: Counted, seen: Count) {
+        self.change(of, 1, |now| {
+            (now.recounts() == seen.recounts()).then(|| now.number().saturating_sub(1))
+        });
     }
 
     /// Sets a count if it is another and nothing was counted since `seen`. False if something was.
     pub(super) fn settle(&self, of: Counted, seen: Count, count: u32) -> bool {
         let Some(word) = self.word(of) else { return true };
-        let next = seen.successor(count);
+        let next = seen.recounted(count);
         // AcqRel, as every change: a later look at the word sees all that was done before each of them.
         seen.number() == count || word.compare_exchange(seen.0, next.0, AcqRel, Acquire).is_ok()
     }
 
-    fn change(&self, of: Counted, by: u32, to: impl Fn(u32) -> Option<u32>) -> bool {
+    fn change(&self, of: Counted, by: u32, to: impl Fn(Count) -> Option<u32>) -> bool {
         let Some(word) = self.word(of).filter(|_| by > 0) else { return true };
         let mut seen = Count(word.load(Acquire));
         loop {
-            let Some(count) = to(seen.number()) else { return false };
+            let Some(count) = to(seen) else { return false };
             match word.compare_exchange(seen.0, seen.successor(count).0, AcqRel, Acquire) {
                 Ok(_) => return true,
                 Err(now) => seen = Count(now),
@@ -119,8 +131,18 @@ impl Count {
         low_half(self.0)
     }
 
+    fn recounts(self) -> u32 {
+        high_half(self.0) >> CHANGE_BITS
+    }
+
     fn successor(self, count: u32) -> Self {
-        Self(halves(high_half(self.0).wrapping_add(1), count))
+        let changes = high_half(self.0).wrapping_add(1) & CHANGE_MASK;
+        Self(halves(self.recounts() << CHANGE_BITS | changes, count))
+    }
+
+    fn recounted(self, count: u32) -> Self {
+        let next = self.successor(count);
+        Self(halves(high_half(next.0).wrapping_add(1 << CHANGE_BITS), count))
     }
 }
 
@@ -141,8 +163,17 @@ mod tests {
         assert!(counts.add(group, 1, 5));
         assert!(!counts.settle(group, seen, 4), "there and back is a change");
         assert!(counts.settle(group, counts.look(group), 4));
+        let seen = counts.look(group);
+        assert!(counts.add(group, 2, 9));
+        counts.subtract_one_since(group, seen);
+        assert_eq!(counts.look(group).number(), 5);
+        assert!(counts.settle(group, counts.look(group), 3));
+        counts.subtract_one_since(group, seen);
+        assert_eq!(counts.look(group).number(), 3, "a recount came in between");
         counts.subtract(group, 9);
         assert_eq!(counts.look(group).number(), 0);
+        let last = Count(halves(u32::MAX >> 8, 1)).successor(2);
+        assert_eq!((last.recounts(), last.number()), (0, 2), "changes wrap among themselves");
         assert_eq!(counts.all().count(), 3);
         assert!(counts.add(Counted::Group(2), 9, 1), "a group that there is not has no bound");
     }

@@ -2,8 +2,10 @@
 //!
 //! Knows nothing of processes: the caller says which rows are gone and which it holds.
 //!
-//! Invariant: only blocks whose owner is gone, or held by the caller, are touched.
+//! Invariants: 1. Only blocks whose owner is gone, or held by the caller, are touched. 2. Of several
+//! recoveries, the one that frees a block takes it out of the counts, unless a recount did so.
 
+use super::chains::{CLAIMING, owner_of};
 use super::counts::{Count, Counted};
 use super::place::Place;
 use super::{Chain, Pool};
@@ -20,9 +22,10 @@ impl Pool {
     pub fn recover(&self, is_live: impl Fn(RowId) -> bool) -> u32 {
         let mut freed = 0;
         for block in 0..self.blocks {
-            match self.owner(block) {
+            let stamp = self.stamp(block);
+            match owner_of(stamp) {
                 None => self.hints.restore(block),
-                Some(owner) if !is_live(owner) => freed += self.release_lost(block, owner),
+                Some(owner) if !is_live(owner) => freed += self.release_lost(block, stamp),
                 Some(_) => {}
             }
         }
@@ -49,8 +52,10 @@ impl Pool {
             }
         }
         for block in (0..self.blocks).filter(|block| !kept[*block as usize]) {
-            let held = self.owner(block).filter(|owner| chains_of(*owner).is_some());
-            freed += held.map_or(0, |owner| self.release_lost(block, owner));
+            let stamp = self.stamp(block);
+            if owner_of(stamp).is_some_and(|owner| chains_of(owner).is_some()) {
+                freed += self.release_lost(block, stamp);
+            }
         }
         self.mend_counts();
         freed
@@ -66,7 +71,9 @@ impl Pool {
         // The counts before the blocks: what is counted in between is noticed at the end.
         let mut tallies: Vec<Tally> = self.counts.all().map(|of| self.tally(of)).collect();
         for block in 0..self.blocks {
-            if self.owner(block).is_none() {
+            let stamp = self.stamp(block);
+            // One that is being claimed will be counted when its count is seen to have changed.
+            if stamp == 0 || stamp & CLAIMING != 0 {
                 continue;
             }
             let place = self.place(block);
@@ -95,9 +102,22 @@ impl Pool {
     }
 
     /// Frees one block; what was linked to it is left alone.
-    fn release_lost(&self, block: u32, owner: RowId) -> u32 {
-        self.uncount_one(block, owner);
-        u32::from(self.release(block, owner))
+    ///
+    /// Another recovery may do the same, and the block have a next holder at any time. So it is freed
+    /// first, which one of them does, and is counted as it was if its stamp was the same until then.
+    /// A kill in between leaves the counts too high, as long as nobody counts the blocks.
+    fn release_lost(&self, block: u32, stamp: u64) -> u32 {
+        let place = self.place(block);
+        let is_counted = stamp & CLAIMING == 0 && !place.is_moving();
+        let counted: Vec<_> = Counted::at(place)
+            .filter(|_| is_counted)
+            .map(|of| (of, self.counts.look(of)))
+            .collect();
+        let freed = self.release_stamped(block, stamp);
+        if freed {
+            counted.into_iter().for_each(|(of, seen)| self.counts.subtract_one_since(of, seen));
+        }
+        u32::from(freed)
     }
 }
 

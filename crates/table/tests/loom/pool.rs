@@ -250,3 +250,22 @@ fn a_recovery_never_makes_a_count_too_low() {
         assert_eq!((pool.group_blocks(0), pool.further_blocks(), pool.free_blocks()), (2, 1, 2));
     });
 }
+
+/// One of two recoveries is late, and the block has a new, living owner, who is counted.
+#[test]
+fn a_late_recovery_beside_a_new_owner() {
+    explore(2, || {
+        let pool = pool(1, 1);
+        let limits = LIMIT.in_group(0, 1);
+        pool.append(chain(), ANN, &[1; 8], limits).unwrap();
+        let other = pool.clone();
+        let thread = thread::spawn(move || {
+            other.recover(|owner| owner == BOB);
+            other.append(chain(), BOB, &[2; 8], limits).is_ok()
+        });
+        pool.recover(|owner| owner == BOB);
+        let appended = thread.join().unwrap();
+        assert_eq!(pool.group_blocks(0), u32::from(appended), "of the living");
+        assert_eq!(pool.recount(), 0);
+    });
+}
