@@ -10,7 +10,8 @@
 //! is flagged, and a flagged link never changes again until the row is made anew: no insertion is
 //! lost behind it. 4. A row becomes free only after a whole search of its list no longer saw it.
 //! 5. Each change of a link raises its tag: what was read of a row counts only if the link that led to
-//! it is still the same afterwards.
+//! it is still the same afterwards. 6. A search ends: one that meets more rows than there are is tried
+//! once more, and then says that the list is broken.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
@@ -18,6 +19,10 @@ use crate::key::{Key, key_words};
 use crate::rows::{Entry, RowId, Rows};
 use crate::sync::{AtomicU64, fence};
 use crate::word::{Link, RowState, index_of};
+
+/// How many more rows a search may meet than there are: some may be taken out and made anew ahead of it,
+/// and of a deleted one each step is seen.
+const STEPS_BEYOND_ROWS: u32 = 64;
 
 /// Link and hash in front of the key.
 const RECORD_HEADER_WORDS: usize = 2;
@@ -42,6 +47,8 @@ pub(crate) enum Sought {
     Found(RowId),
     /// The last link of the list, and what it was.
     Absent(&'static AtomicU64, Link),
+    /// The list leads in a circle, which only a foreign write makes. Where it ends nobody knows.
+    Broken,
 }
 
 impl Lists {
@@ -66,11 +73,21 @@ impl Lists {
         matches: impl Fn(u32, &[AtomicU64]) -> bool,
     ) -> Sought {
         let first = &self.firsts[index_of(hash) & (self.firsts.len() - 1)];
+        let mut tried = false;
         'again: loop {
             let mut from = first;
             let mut link = Link(from.load(Acquire));
+            let mut steps_left = rows.capacity().saturating_add(STEPS_BEYOND_ROWS);
             loop {
                 let Some(row) = link.item() else { return Sought::Absent(from, link) };
+                let Some(left) = steps_left.checked_sub(1) else {
+                    // A row met twice may have been made anew ahead of us; not so many, and not again.
+                    if std::mem::replace(&mut tried, true) {
+                        return Sought::Broken;
+                    }
+                    continue 'again;
+                };
+                steps_left = left;
                 let Some((entry, record)) = Record::of(rows, row) else {
                     return Sought::Absent(from, link); // no such row: a foreign write
                 };
@@ -147,15 +164,16 @@ impl Lists {
                 break;
             }
         }
-        self.seek(rows, record.hash.load(Relaxed), |_, _| false);
-        rows.release(id, RowState::Dead)
+        let sought = self.seek(rows, record.hash.load(Relaxed), |_, _| false);
+        // A search that did not see the end proves nothing.
+        !matches!(sought, Sought::Broken) && rows.release(id, RowState::Dead)
     }
 
-    /// Whether the row is in the list of the hash it carries.
+    /// Whether the row is, or may be, in the list of the hash it carries.
     pub(crate) fn is_linked(&self, rows: &Rows, index: u32) -> bool {
         let Some((_, record)) = Record::of(rows, index) else { return false };
         let hash = record.hash.load(Relaxed);
-        matches!(self.seek(rows, hash, |row, _| row == index), Sought::Found(_))
+        !matches!(self.seek(rows, hash, |row, _| row == index), Sought::Absent(..))
     }
 }
 

@@ -61,6 +61,10 @@ pub enum TableError {
         /// Rows of the table.
         capacity: u32,
     },
+    /// The rows of the key's bucket lead in a circle: something else wrote into the table's memory. Reads
+    /// find what they meet before; rows of other buckets are not concerned.
+    #[error("the list of the key's bucket is a ring: something else wrote into the table's memory")]
+    BrokenList,
     /// The schema gives rows no deadline.
     #[error("the schema has no deadlines: SchemaBuilder::expires adds them")]
     NoDeadlines,
@@ -231,7 +235,7 @@ impl Table {
         let key = self.checked(key.into()).ok()?;
         match self.seek(key.hash(self.seed), key) {
             Sought::Found(id) => Some(id),
-            Sought::Absent(..) => None,
+            Sought::Absent(..) | Sought::Broken => None,
         }
     }
 

@@ -170,3 +170,24 @@ fn a_closure_that_says_stale_is_refused_and_not_called_for_ever() {
     assert!(stale(table.update_with("a", |_| refuse().map(|()| true)).map(drop)));
     assert_eq!((calls, table.get("a").unwrap().int(n), table.count()), (3, 1, 1));
 }
+
+#[test]
+fn a_ring_that_a_foreign_write_made_is_an_error() {
+    let schema = Schema::builder().int("n").build().unwrap();
+    let words = heap_words(Table::words_needed(&schema, 1).unwrap());
+    let table = Table::new(schema, 1, words).unwrap();
+    let id = table.set("a", &[]).unwrap();
+    // Its own next: behind the header, entries of two lines, head and current word.
+    words[8 + 16 * id.index as usize + 2].store(u64::from(id.index) + 1, Relaxed);
+    assert!(table.exists("a"));
+    // Of two buckets each key has one.
+    let broken = |key: u64| matches!(table.set(key, &[]), Err(TableError::BrokenList));
+    assert!(
+        (0..64).any(broken)
+            && (0..64).all(|key| !table.exists(key) && table.set(key, &[]).is_err())
+    );
+    table.del("a");
+    assert!((0..64).any(broken), "its end is not known, so nothing was taken out");
+    table.recover(|_| true);
+    assert!((0..64).all(|key| !table.exists(key)));
+}

@@ -49,6 +49,7 @@ impl Table {
                         return Ok(Placed::Found(result));
                     }
                 }
+                Sought::Broken => return Err(TableError::BrokenList),
                 Sought::Absent(from, end) => {
                     let id = match made.id {
                         Some(id) => id,
