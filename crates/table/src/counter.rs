@@ -103,6 +103,7 @@ mod tests {
     use super::*;
     use crate::schema::Schema;
     use crate::sync::heap_words;
+    use std::sync::atomic::Ordering::Relaxed;
 
     fn table() -> (Table, CounterId) {
         let schema = Schema::builder().int("n").counter("hits").counter("peak").build().unwrap();
@@ -136,6 +137,23 @@ mod tests {
         let next = table.set("ann", &[]).unwrap();
         assert_eq!((next.index, counter.incr(1)), (id.index, None), "the next life is not its row");
         assert_eq!(table.counter("ann", peak).unwrap().get(), Some(0));
+    }
+
+    #[test]
+    fn an_id_beyond_the_rows_is_stale() {
+        let schema = Schema::builder().counter("c").expires().build().unwrap();
+        let column = schema.counter_column("c").unwrap();
+        let words = heap_words(Rows::words_needed(&schema, 10).unwrap());
+        // The padding of the last line says that it is live, as a foreign write may.
+        words[8 + 20..8 + 24].iter().for_each(|word| word.store(2, Relaxed));
+        let rows = Rows::new(schema, 10, words).unwrap();
+        for index in [10, 11, 12, u32::MAX] {
+            let id = RowId { index, generation: 0 };
+            assert!(rows.counter_of(id, column).is_none() && rows.at(index).is_none());
+            assert!(!rows.is_live(id) && !rows.touch(id, 1) && rows.deadline(id).is_none());
+            assert!(rows.read(id).is_none() && !rows.free(id) && !rows.set_owner(id, 1));
+            assert!(rows.write(id, &[]).is_err() && rows.owner(id).is_none());
+        }
     }
 
     #[test]

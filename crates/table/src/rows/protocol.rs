@@ -25,6 +25,9 @@ impl Rows {
 
     /// An entry, and the words behind it that a keyed table has for link and key.
     pub(crate) fn place(&self, index: u32) -> Option<(Entry, &'static [AtomicU64])> {
+        if index >= self.capacity {
+            return None; // the last line may be longer than the rows
+        }
         let at = index as usize * self.entry_stride;
         match self.entries.get(at..at + self.entry_stride)? {
             [head, current, beside @ ..] => Some((Entry { head, current }, beside)),
