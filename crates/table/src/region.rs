@@ -3,7 +3,7 @@
 //! Knows nothing of rows or tables: it hands out atomic words. The only file of the crate with
 //! unsafe code.
 //!
-//! Invariants: 1. The mapping is never undone, so a `&'static` to it is honest. 2. The mapped bytes
+//! Invariants: 1. The mapping of a region is never undone, so a `&'static` to it is honest. 2. The mapped bytes
 //! are only ever touched as `AtomicU64`, by every process. 3. The segment has no name after `create`
 //! returns: whatever dies, nothing stays behind. 4. Its pages are reserved before anybody touches
 //! them: a full `/dev/shm` is an error at creation and not SIGBUS later. 5. Large segments lie on huge
@@ -20,7 +20,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 
 use nix::errno::Errno;
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, shm_unlink};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap, shm_unlink};
 use nix::sys::statvfs::fstatvfs;
 use shared_memory::ShmemConf;
 
@@ -119,11 +119,21 @@ impl Region {
         segment.set_owner(false);
         // Its own mapping lies anywhere; huge pages want one that is aligned.
         drop(segment);
-        let base = map(&file, bytes).map_err(|source| RegionError::Map { bytes, source })?;
-        reserve(&file, base, bytes, size)?;
-        // SAFETY: `map` returned `bytes` readable and writable page-aligned bytes that nobody unmaps,
-        // the pages are reserved, and nobody else has the address.
-        Ok(unsafe { Self::leak(base, words, file) })
+        let free = free_bytes(&file);
+        // The kernel would first fill what is free.
+        if u64::try_from(bytes).is_ok_and(|bytes| bytes > free) {
+            return Err(RegionError::Reserve { bytes, free, source: Errno::ENOSPC });
+        }
+        let mapping = map(&file, bytes).map_err(|source| RegionError::Map { bytes, source })?;
+        ask_for_huge_pages(&file, mapping.base, bytes);
+        nix::fcntl::posix_fallocate(&file, 0, size).map_err(|source| RegionError::Reserve {
+            bytes,
+            free,
+            source,
+        })?;
+        // SAFETY: the mapping is `bytes` readable and writable page-aligned bytes, which nobody unmaps
+        // once it is kept; the pages are reserved, and nobody else has the address.
+        Ok(unsafe { Self::leak(mapping.keep(), words, file) })
     }
 
     /// Maps a segment made by [`Region::create`] again from its descriptor, as the image that
@@ -136,10 +146,10 @@ impl Region {
         let length = file.metadata().map_err(RegionError::Descriptor)?.len();
         let words = usize::try_from(length).unwrap_or(usize::MAX) / WORD_BYTES;
         let bytes = byte_size(words)?;
-        let base = map(&file, bytes).map_err(|source| RegionError::Map { bytes, source })?;
-        // SAFETY: `map` returned `bytes` readable and writable page-aligned bytes that nobody unmaps,
-        // and nobody else has the address.
-        Ok(unsafe { Self::leak(base, words, file) })
+        let mapping = map(&file, bytes).map_err(|source| RegionError::Map { bytes, source })?;
+        // SAFETY: the mapping is `bytes` readable and writable page-aligned bytes, which nobody unmaps
+        // once it is kept, and nobody else has the address.
+        Ok(unsafe { Self::leak(mapping.keep(), words, file) })
     }
 
     /// The descriptor kept for a program that follows by exec; close-on-exec is set on it.
@@ -230,36 +240,61 @@ impl Area {
     }
 }
 
-/// Reserves the pages. What cannot fit is refused before: the kernel would first fill what is free.
-fn reserve(file: &File, base: NonNull<u8>, bytes: usize, size: i64) -> Result<(), RegionError> {
-    let space = fstatvfs(file);
-    let free = space.map_or(u64::MAX, |space| space.blocks_free() * space.fragment_size());
-    let refused = |source| RegionError::Reserve { bytes, free, source };
-    if u64::try_from(bytes).is_ok_and(|bytes| bytes > free) {
-        return Err(refused(nix::Error::ENOSPC));
+/// Bytes that are free where the segment lies; all there can be if the system does not say.
+fn free_bytes(file: &File) -> u64 {
+    fstatvfs(file).map_or(u64::MAX, |space| {
+        room_in(space.blocks(), space.blocks_free(), space.fragment_size())
+    })
+}
+
+/// A tmpfs without a limit (`size=0`) says that it has no blocks at all.
+fn room_in(blocks: u64, free: u64, block_bytes: u64) -> u64 {
+    if blocks == 0 { u64::MAX } else { free.saturating_mul(block_bytes) }
+}
+
+/// Bytes of a segment in the address space. Dropped without [`Mapping::keep`] they are unmapped.
+struct Mapping {
+    /// A huge page more than asked for, so that the beginning can be aligned; nothing is there.
+    room: NonNull<u8>,
+    room_bytes: usize,
+    base: NonNull<u8>,
+}
+
+impl Mapping {
+    fn keep(self) -> NonNull<u8> {
+        std::mem::ManuallyDrop::new(self).base
     }
-    ask_for_huge_pages(file, base, bytes);
-    nix::fcntl::posix_fallocate(file, 0, size).map_err(refused)
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: these bytes were mapped by `map` for this value alone; `base` is dropped with it and
+        // was given to nobody but who asked for huge pages.
+        let _ = unsafe { munmap(self.room.cast(), self.room_bytes) };
+    }
 }
 
 /// Maps the first `bytes` of a segment, large ones so that huge pages fit.
-fn map(file: &File, bytes: usize) -> Result<NonNull<u8>, Errno> {
+fn map(file: &File, bytes: usize) -> Result<Mapping, Errno> {
     let size = NonZeroUsize::new(bytes).ok_or(Errno::EINVAL)?;
     let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
     let room = bytes.checked_add(HUGE_PAGE_BYTES).and_then(NonZeroUsize::new);
     let Some(room) = room.filter(|_| bytes >= HUGE_PAGE_BYTES) else {
         // SAFETY: a new mapping at an address the kernel chooses overlaps nothing that exists.
-        return Ok(unsafe { mmap(None, size, access, MapFlags::MAP_SHARED, file, 0) }?.cast());
+        let base = unsafe { mmap(None, size, access, MapFlags::MAP_SHARED, file, 0) }?.cast();
+        return Ok(Mapping { room: base, room_bytes: bytes, base });
     };
     let nothing = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
     // SAFETY: as above; nothing can be read or written there.
-    let reserved = unsafe { mmap_anonymous(None, room, ProtFlags::PROT_NONE, nothing) }?;
+    let reserved = unsafe { mmap_anonymous(None, room, ProtFlags::PROT_NONE, nothing) }?.cast();
+    let mut mapping = Mapping { room: reserved, room_bytes: room.get(), base: reserved };
     let start = reserved.addr().get().next_multiple_of(HUGE_PAGE_BYTES);
     let at = NonZeroUsize::new(start).ok_or(Errno::EINVAL)?;
     let shared = MapFlags::MAP_SHARED | MapFlags::MAP_FIXED;
     // SAFETY: `at..at + bytes` lies within what was just reserved (which is a huge page longer than
     // `bytes`, and rounding up adds less than one), and nobody else knows of that.
-    Ok(unsafe { mmap(Some(at), size, access, shared, file, 0) }?.cast())
+    mapping.base = unsafe { mmap(Some(at), size, access, shared, file, 0) }?.cast();
+    Ok(mapping)
 }
 
 /// Has the kernel put a segment that nobody uses yet on huge pages, if it can.
@@ -392,6 +427,23 @@ mod tests {
         // 4 PiB: more than any /dev/shm.
         let error = Region::create(1 << 49).unwrap_err();
         assert!(error.to_string().contains(&(1_u64 << 52).to_string()), "{error}");
+    }
+
+    #[test]
+    fn a_segment_that_is_refused_leaves_no_mapping() {
+        // Of a file that was opened for reading only, nothing can be mapped for writing.
+        let file = File::open("/proc/self/exe").unwrap();
+        // 2 TiB: 61 of them are all the address space that there is.
+        for _ in 0..100 {
+            assert_eq!(map(&file, 1 << 41).err(), Some(Errno::EACCES));
+            assert!(matches!(Region::create(1 << 38), Err(RegionError::Reserve { .. })));
+        }
+    }
+
+    #[test]
+    fn what_has_no_limit_has_room_for_all() {
+        assert_eq!(room_in(0, 0, 4096), u64::MAX);
+        assert_eq!((room_in(10, 3, 4096), room_in(10, 0, 4096)), (12_288, 0));
     }
 
     #[test]
