@@ -5,6 +5,8 @@
 //! Invariant: 1. Each call touches the word by one instruction that cannot fail for another's sake: it
 //! is wait-free, and a kill leaves it done or not done.
 
+#[cfg(feature = "serde")]
+use std::sync::atomic::Ordering::Release;
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
 
 use crate::key::Key;
@@ -32,6 +34,11 @@ impl Counter {
     #[must_use]
     pub fn get(self) -> Option<u64> {
         self.if_live(|word| word.load(Acquire))
+    }
+
+    #[cfg(feature = "serde")]
+    pub(crate) fn set(self, value: u64) -> Option<()> {
+        self.if_live(|word| word.store(value, Release))
     }
 
     /// Adds and returns the sum.

@@ -18,12 +18,12 @@ mod base64;
 
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, Read, Write};
-use std::sync::atomic::Ordering::{Acquire, Release};
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
 use crate::key::OwnedKey;
+use crate::rows::RowId;
 use crate::schema::{ColumnId, ColumnKind, CounterId, Schema};
 use crate::table::{Entry, Table, TableError};
 use crate::value::{Value, check};
@@ -103,7 +103,9 @@ impl Table {
     pub fn export(&self, mut out: impl Write) -> io::Result<u64> {
         let mut count = 0;
         for entry in self.iter() {
-            serde_json::to_writer(&mut out, &Line { table: self, entry: &entry })?;
+            // `None`: the row was deleted after its columns were read.
+            let Some(counters) = self.counters_of(entry.id) else { continue };
+            serde_json::to_writer(&mut out, &Line { table: self, entry: &entry, counters })?;
             out.write_all(b"\n")?;
             count += 1;
         }
@@ -170,9 +172,21 @@ impl Table {
         };
         let id = id.map_err(refused)?;
         for (counter, count) in counters {
-            self.rows().counter(counter, id.index).store(count, Release);
+            // Of a row that was deleted meanwhile there is nothing to count.
+            let _ = self.rows().counter_of(id, counter).and_then(|counter| counter.set(count));
         }
         Ok(())
+    }
+
+    /// What a row counts; `None` if it is gone.
+    fn counters_of(&self, id: RowId) -> Option<BTreeMap<&str, u64>> {
+        let schema = self.schema();
+        let named = schema.columns().iter().filter_map(|column| {
+            Some((column.name.as_str(), schema.counter_column(&column.name)?))
+        });
+        named
+            .map(|(name, counter)| Some((name, self.rows().counter_of(id, counter)?.get()?)))
+            .collect()
     }
 }
 
@@ -184,12 +198,12 @@ fn no_column(line: u64, what: &'static str, name: &str) -> ImportError {
 struct Line<'a> {
     table: &'a Table,
     entry: &'a Entry,
+    counters: BTreeMap<&'a str, u64>,
 }
 
 impl Serialize for Line<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { table, entry } = self;
-        let schema = table.schema();
+        let Self { table, entry, counters } = self;
         let mut line = serializer.serialize_map(None)?;
         match &entry.key {
             OwnedKey::Number(number) => line.serialize_entry("key", number)?,
@@ -202,17 +216,8 @@ impl Serialize for Line<'_> {
             },
         }
         line.serialize_entry("columns", &Columns(self))?;
-        let counters: BTreeMap<&str, u64> = schema
-            .columns()
-            .iter()
-            .filter_map(|column| {
-                let word =
-                    table.rows().counter(schema.counter_column(&column.name)?, entry.id.index);
-                Some((column.name.as_str(), word.load(Acquire)))
-            })
-            .collect();
         if !counters.is_empty() {
-            line.serialize_entry("counters", &counters)?;
+            line.serialize_entry("counters", counters)?;
         }
         if let Some(deadline) = table.rows().deadline(entry.id).filter(|deadline| *deadline != 0) {
             line.serialize_entry("deadline", &deadline)?;
@@ -226,7 +231,7 @@ struct Columns<'a>(&'a Line<'a>);
 
 impl Serialize for Columns<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Line { table, entry } = self.0;
+        let Line { table, entry, .. } = self.0;
         let mut columns = serializer.serialize_map(None)?;
         let named = table.schema().columns().iter();
         let known = named.filter_map(|column| {
