@@ -3,7 +3,8 @@
 //! Knows nothing of keys or owners. There are more blocks than rows, so that every process that
 //! writes has one to fill.
 //!
-//! Invariants: 1. Between its claim and its link a block is touched by its writer alone. 2. A stamp
+//! Invariants: 1. Between its claim and its link a block is touched by its writer alone; while it is linked
+//! nobody stores into it, but for the maker of a row that is claiming and vacant. 2. A stamp
 //! is `taken` from the claim to the release, with one tag; whoever releases names that tag, so a late
 //! release is a failed compare-and-swap. 3. `previous` and `row` of a block are written before it is
 //! linked and not changed while it is. 4. Only the block linked right now can owe the release of its

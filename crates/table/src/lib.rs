@@ -56,7 +56,8 @@
 //!           current  tag · vacant · block ───────►  stamp  tag · writer · taken
 //!                                                   previous   the block it replaced
 //!  counter columns: a word a row, dense             row
-//!                                                   columns    never changed while linked
+//!                                                   columns    never changed while linked,
+//!                                                              but by the maker of a vacant row
 //! ```
 //!
 //! Invariants: 1. A write is one swap of one word, so it is there as a whole or not at all, whenever
