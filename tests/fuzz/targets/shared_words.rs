@@ -1,14 +1,11 @@
-//! Rows, pool and index over shared memory that somebody wrote into: whatever the words are, every call comes
+//! Rows, keyed tables, pool and index over shared memory that somebody wrote into: whatever the words are, every call comes
 //! back, within its bounds, and the structures can be used again.
-//!
-//! Keyed tables are left out: links that lead in a circle, which only a foreign write makes, are followed for
-//! ever (`Lists::seek`).
 #![no_main]
 
 use std::sync::atomic::Ordering::Relaxed;
 
 use dunlin_table::{
-    Chain, HintIndex, Pool, PoolLimits, RowId, Rows, Schema, WINDOW_CELLS, heap_words,
+    Chain, HintIndex, Pool, PoolLimits, RowId, Rows, Schema, Table, WINDOW_CELLS, heap_words,
     sync::AtomicU64,
 };
 use libfuzzer_sys::fuzz_target;
@@ -23,10 +20,11 @@ fuzz_target!(|input: &[u8]| {
     thread_local!(static MEMORY: Memory = Memory::new());
     MEMORY.with(|memory| {
         let Some((kind, input)) = input.split_first() else { return };
-        match kind % 3 {
+        match kind % 4 {
             0 => use_rows(&memory.rows(input)),
             1 => use_pool(&memory.pool(input), memory.chain()),
-            _ => use_index(&memory.index(input)),
+            2 => use_index(&memory.index(input)),
+            _ => use_table(&memory.table(input)),
         }
     });
 });
@@ -36,6 +34,7 @@ struct Memory {
     rows: &'static [AtomicU64],
     pool: &'static [AtomicU64],
     index: &'static [AtomicU64],
+    table: &'static [AtomicU64],
     chain: &'static [AtomicU64],
 }
 
@@ -46,6 +45,7 @@ impl Memory {
             rows: heap_words(Rows::words_needed(&schema(), ROWS).expect(words)),
             pool: heap_words(Pool::words_needed(BLOCKS, BLOCK_BYTES, GROUPS).expect(words)),
             index: heap_words(HintIndex::words_needed(WINDOWS).expect(words)),
+            table: heap_words(Table::words_needed(&keyed_schema(), ROWS).expect(words)),
             chain: heap_words(2),
         }
     }
@@ -84,6 +84,18 @@ impl Memory {
         index
     }
 
+    fn table(&self, input: &[u8]) -> Table {
+        clear(self.table);
+        let table =
+            Table::new(keyed_schema(), ROWS, self.table).expect("zeroed words are formatted");
+        for key in 0..4_u64 {
+            table.set(key, &[]).expect("there is room");
+        }
+        assert!(table.del(2));
+        spoil(self.table, input);
+        table
+    }
+
     fn chain(&self) -> Chain<'static> {
         Chain { ends: &self.chain[0], length: &self.chain[1] }
     }
@@ -97,6 +109,11 @@ const OWNER: RowId = RowId { index: 3, generation: 9 };
 fn schema() -> Schema {
     let schema = Schema::builder().int("number").string("name", 12).bytes("raw", 9).float("load");
     schema.counter("deadline").build().expect("a right schema")
+}
+
+fn keyed_schema() -> Schema {
+    let schema = Schema::builder().int("number").string("name", 12).expires().key_limit(8);
+    schema.build().expect("a right schema")
 }
 
 fn clear(words: &[AtomicU64]) {
@@ -179,4 +196,27 @@ fn use_index(index: &HintIndex) {
         let _ = (index.insert(hash, row + 7), index.remove(hash, row + 7));
         assert!(found <= WINDOW_CELLS);
     }
+}
+
+fn use_table(table: &Table) {
+    let name = table.schema().column("name").expect("it is in the schema");
+    let number = table.schema().column("number").expect("it is in the schema");
+    assert!(table.iter().count() <= ROWS as usize);
+    for key in 0..6_u64 {
+        if let Some(row) = table.get(key) {
+            assert!(row.str(name).len() <= 12);
+        }
+        let _ = table.set(key, &[(name, "carla".into())]);
+        let _ = (table.incr(key, number, 1), table.add(key, &[]).is_ok());
+        let _ = table.set_until(key, &[(number, 1.into())], 9);
+        let _ = table.compare_del(key, &[(number, 1.into())]);
+        table.touch(key, 20);
+    }
+    let _ = (table.sweep(10, 0, ROWS), table.stats());
+    table.recover(|writer| writer % 2 == 0);
+    for key in 0..6_u64 {
+        let _ = (table.set(key, &[]).is_ok(), table.get_del(key).is_some(), table.del(key));
+    }
+    table.recover(|_| true);
+    assert!(table.count() <= ROWS);
 }
