@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crate::free_hints::{FreeHints, start_of};
 use crate::sync::{AtomicU64, fence};
-use crate::word::{Life, Stamp, low_half};
+use crate::word::{LINE_WORDS, Life, Stamp, low_half};
 
 /// Blocks beyond one a row: most processes that may be inside a write at one time, those that died
 /// there and were not yet recovered included.
@@ -23,7 +23,6 @@ pub const SPARE_BLOCKS: u32 = if cfg!(dunlin_loom) { 2 } else { 128 };
 
 /// Stamp, life of the predecessor, row.
 const HEADER_WORDS: usize = 3;
-const LINE_WORDS: usize = 8;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Blocks {

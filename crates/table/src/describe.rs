@@ -14,8 +14,7 @@ use crate::list::Lists;
 use crate::rows::Rows;
 use crate::schema::{ColumnKind, Schema};
 use crate::table::Table;
-
-const WORD_BYTES: usize = size_of::<u64>();
+use crate::word::WORD_BYTES;
 
 /// The layout of rows or of a table. Its `Display` is a table of several lines.
 #[derive(Clone, PartialEq, Eq, Debug)]

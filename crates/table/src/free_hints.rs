@@ -3,13 +3,14 @@
 //! Knows nothing of what is free. A bit is a hint; the truth is in the row's head, the block's stamp,
 //! and is taken there by compare-and-swap.
 //!
-//! Invariants: 1. A wrong bit costs time, never correctness: a set bit of something taken is cleared
-//! by whoever tries it, a missing bit of something free is found by the caller's scan and put back.
-//! 2. Bits go missing only by a kill (or, transiently, while the taker is on its way to the claim).
-//! 3. `exhausted` says "a scan found nothing since the last release", so that a full structure is not
+//! Invariants: 1. A wrong bit costs time, never correctness: a set bit of something taken is cleared by
+//! whoever tries it, a missing bit of something free is found by the caller's scan and put back. 2.
+//! Bits go missing only by a kill (or, transiently, while the taker is on its way to the claim). 3.
+//! `exhausted` says "a scan found nothing since the last release", so that a full structure is not
 //! scanned again and again. It must not outlive a release that is cut off before the bit is set, so a
-//! release of something scanned is [announced](FreeHints::announce) while a scan sees it coming: after it
-//! is marked as leaving, before it is free; and a scan that meets something leaving is no proof. 4. Any words make hints: an item that is taken exists.
+//! release of something scanned is [announced](FreeHints::announce) while a scan sees it coming: after
+//! it is marked as leaving, before it is free; and a scan that meets something leaving is no proof. 4.
+//! Any words make hints: an item that is taken exists.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 

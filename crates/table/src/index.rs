@@ -137,7 +137,8 @@ impl HintIndex {
     }
 
     /// Removes the stale hints from the window of `hash`: `keep` gets the tag ([`HintIndex::tag`]) and
-    /// row index of each. A hint renewed, or removed and inserted, after `keep` saw it stays. Returns how many were removed.
+    /// row index of each. A hint renewed, or removed and
+    /// inserted, after `keep` saw it stays. Returns how many were removed.
     pub fn sweep(&self, hash: u64, mut keep: impl FnMut(u32, u32) -> bool) -> u32 {
         let mut removed = 0;
         for cell in self.window(hash) {

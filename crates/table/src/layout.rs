@@ -13,13 +13,12 @@ use crate::free_hints::FreeHints;
 use crate::list::record_words;
 use crate::schema::Schema;
 use crate::sync::AtomicU64;
-use crate::word::MAX_ITEMS;
+use crate::word::{LINE_WORDS, MAX_ITEMS};
 
 /// First word of formatted memory: "dunlin01".
 const MAGIC: u64 = u64::from_be_bytes(*b"dunlin01");
 /// Grows with every change of the layout.
 const LAYOUT_VERSION: u64 = 2;
-const LINE_WORDS: usize = 8;
 const HEADER_WORDS: usize = LINE_WORDS;
 
 /// Head and current word, the first words of an entry.

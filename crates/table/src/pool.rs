@@ -26,7 +26,7 @@ use crate::free_hints::FreeHints;
 use crate::layout::{LayoutError, check_header, stamp_header};
 use crate::rows::RowId;
 use crate::sync::AtomicU64;
-use crate::word::{index_of, word_of};
+use crate::word::{LINE_WORDS, WORD_BYTES, index_of, word_of};
 
 use bytes::BlockBytes;
 use counts::{Counted, Counts};
@@ -39,8 +39,6 @@ pub const MAX_POOL_BLOCK_BYTES: usize = 1 << 20;
 const MAGIC: u64 = u64::from_be_bytes(*b"dunlinpl");
 const LAYOUT_VERSION: u64 = 3;
 const HEADER_WORDS: usize = 8;
-const LINE_WORDS: usize = 8;
-const WORD_BYTES: usize = 8;
 
 /// A block arena in shared words.
 #[derive(Clone, Debug)]

@@ -3,11 +3,12 @@
 //! Knows nothing of rows or tables: it hands out atomic words. The only file of the crate with
 //! unsafe code.
 //!
-//! Invariants: 1. The mapping of a region is never undone, so a `&'static` to it is honest. 2. The mapped bytes
-//! are only ever touched as `AtomicU64`, by every process. 3. The segment has no name after `create`
-//! returns: whatever dies, nothing stays behind. 4. Its pages are reserved before anybody touches
-//! them: a full `/dev/shm` is an error at creation and not SIGBUS later. 5. Large segments lie on huge
-//! pages where the kernel gives them, which is never an error and never seen but in speed.
+//! Invariants: 1. The mapping of a region is never undone, so a `&'static` to it is honest. 2. The
+//! mapped bytes are only ever touched as `AtomicU64`, by every process. 3. The segment has no name
+//! after `create` returns: whatever dies, nothing stays behind. 4. Its pages are reserved before
+//! anybody touches them: a full `/dev/shm` is an error at creation and not SIGBUS later. 5. Large
+//! segments lie on huge pages where the kernel gives them, which is never an error and never seen but
+//! in speed.
 #![expect(unsafe_code, reason = "the room where the mapping becomes a slice of atomic words")]
 
 use std::collections::hash_map::RandomState;
@@ -25,10 +26,8 @@ use nix::sys::statvfs::fstatvfs;
 use shared_memory::ShmemConf;
 
 use crate::sync::AtomicU64;
+use crate::word::{LINE_WORDS, WORD_BYTES};
 
-const WORD_BYTES: usize = size_of::<u64>();
-/// Areas start on a cache line, so that two of them never share one.
-const LINE_WORDS: usize = 8;
 /// From here on a string move is faster than words one by one.
 const STRING_MOVE_BYTES: usize = 256;
 

@@ -4,11 +4,12 @@
 //! noticed.
 //!
 //! Invariants: 1. A row's value is the block its current word names; a write fills a block of its own
-//! and swaps the word, so it is there as a whole or not at all; but the maker of a row, which is claiming
-//! and vacant then, fills the block it had before. 2. The current word changes with each write and each claim and never returns to an earlier value; a write that began before the row was
-//! freed and claimed again fails. 3. Readers and writers never wait; somebody who is killed holds at
-//! most one row that was being claimed and one block, and [`Rows::recover`] finds both. 4. Nothing is
-//! done to a row or a block whose holder is alive.
+//! and swaps the word, so it is there as a whole or not at all; but the maker of a row, which is
+//! claiming and vacant then, fills the block it had before. 2. The current word changes with each write
+//! and each claim and never returns to an earlier value; a write that began before the row was freed
+//! and claimed again fails. 3. Readers and writers never wait; somebody who is killed holds at most one
+//! row that was being claimed and one block, and [`Rows::recover`] finds both. 4. Nothing is done to a
+//! row or a block whose holder is alive.
 
 mod expiry;
 mod protocol;

@@ -3,14 +3,17 @@
 //! Knows the layout of one row and nothing of how it is shared. What is read is not trusted: lengths
 //! are clamped to the column's limit, text is checked.
 
+mod bytes;
+
 use std::fmt;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::schema::{ColumnId, ColumnKind, Schema, Slot};
 use crate::sync::AtomicU64;
-use crate::word::{index_of, word_of};
+use crate::word::{WORD_BYTES, index_of, word_of};
 
-const WORD_BYTES: usize = 8;
+pub(crate) use bytes::{into_text, last_word, load_bytes, store_at, store_bytes};
+use bytes::{take_over, valid_text};
 
 /// A value of its own.
 #[derive(Clone, PartialEq, Debug)]
@@ -392,85 +395,6 @@ pub(crate) fn load(slot: &Slot, words: &[AtomicU64]) -> Value {
 pub(crate) fn load_tail(slot: &Slot, words: &[AtomicU64], out: &mut Vec<u8>) {
     let len = index_of(words[slot.offset].load(Relaxed)).min(slot.limit);
     load_bytes(&words[slot.tail..], len, out);
-}
-
-/// Stores `bytes` from the start of `words`, the rest of the last word zeroed. Word by word: bytes in
-/// shared memory are never behind a `&[u8]`.
-pub(crate) fn store_bytes(words: &[AtomicU64], bytes: &[u8]) {
-    let (whole, rest) = bytes.as_chunks::<WORD_BYTES>();
-    for (word, chunk) in words.iter().zip(whole) {
-        word.store(u64::from_ne_bytes(*chunk), Relaxed);
-    }
-    if !rest.is_empty() {
-        words[whole.len()].store(last_word(bytes), Relaxed);
-    }
-}
-
-/// The bytes behind the last whole word, followed by zeros: one word, made without a loop or a call.
-pub(crate) fn last_word(bytes: &[u8]) -> u64 {
-    let rest = bytes.len() % WORD_BYTES;
-    let little = if let Some(last) = bytes.last_chunk::<WORD_BYTES>() {
-        // What is in front of the rest is shifted out; twice, because there may be no rest.
-        u64::from_le_bytes(*last) >> 8 >> (8 * (WORD_BYTES - 1 - rest) % 64)
-    } else if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
-        u64::from(u32::from_le_bytes(*first))
-            | u64::from(u32::from_le_bytes(*last)) << (8 * (rest - 4))
-    } else if let (Some(first), Some(last)) = (bytes.first(), bytes.last()) {
-        let middle = rest / 2;
-        u64::from(*first)
-            | u64::from(bytes[middle]) << (8 * middle)
-            | u64::from(*last) << (8 * (rest - 1))
-    } else {
-        0
-    };
-    u64::from_ne_bytes(little.to_le_bytes())
-}
-
-/// Stores bytes from byte `at` of `words` on, which may be in the middle of a word.
-pub(crate) fn store_at(words: &[AtomicU64], at: usize, bytes: &[u8]) {
-    let (word, inside) = (at / WORD_BYTES, at % WORD_BYTES);
-    if inside == 0 || bytes.is_empty() {
-        return store_bytes(&words[word.min(words.len())..], bytes);
-    }
-    let (first, rest) = bytes.split_at(bytes.len().min(WORD_BYTES - inside));
-    let mut merged = words[word].load(Relaxed).to_ne_bytes();
-    merged[inside..inside + first.len()].copy_from_slice(first);
-    words[word].store(u64::from_ne_bytes(merged), Relaxed);
-    store_bytes(&words[word + 1..], rest);
-}
-
-/// Appends `len` bytes from the start of `words` to `out`.
-pub(crate) fn load_bytes(words: &[AtomicU64], len: usize, out: &mut Vec<u8>) {
-    let from = out.len();
-    out.resize(from + len, 0);
-    let (whole, rest) = out[from..].as_chunks_mut::<WORD_BYTES>();
-    for (chunk, word) in whole.iter_mut().zip(words) {
-        *chunk = word.load(Relaxed).to_ne_bytes();
-    }
-    if !rest.is_empty() {
-        let last = words[whole.len()].load(Relaxed).to_ne_bytes();
-        rest.copy_from_slice(&last[..rest.len()]);
-    }
-}
-
-fn take_over(chunks: &mut [[u8; WORD_BYTES]], words: &[AtomicU64]) {
-    for (chunk, word) in chunks.iter_mut().zip(words) {
-        *chunk = word.load(Relaxed).to_ne_bytes();
-    }
-}
-
-/// Text of checked bytes; what is not UTF-8 is cut off.
-pub(crate) fn into_text(mut bytes: Vec<u8>) -> String {
-    let valid = valid_text(&bytes).len();
-    bytes.truncate(valid);
-    String::from_utf8(bytes).unwrap_or_default()
-}
-
-fn valid_text(bytes: &[u8]) -> &str {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(error) => std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),
-    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,11 @@
 
 const _: () = assert!(usize::BITS == 64, "shared words are 64 bit, and so are their indexes");
 
+/// Bytes of a word.
+pub(crate) const WORD_BYTES: usize = size_of::<u64>();
+/// Words of a cache line. Areas start on one, so that two of them never share one.
+pub(crate) const LINE_WORDS: usize = 8;
+
 /// Width of an item number in a word that also carries a tag.
 const ITEM_BITS: u32 = 24;
 const ITEM_MASK: u64 = (1 << ITEM_BITS) - 1;

@@ -3,12 +3,12 @@
 //! Knows nothing of chains. The caller holds the block, so that nobody else touches it now; models
 //! prove that all that earlier holders did with it happened before.
 
-use super::{LINE_WORDS, WORD_BYTES};
 #[cfg(not(dunlin_loom))]
 use crate::region::{copy_in, copy_out};
 use crate::sync::AtomicU64;
 #[cfg(dunlin_loom)]
 use crate::value::{load_bytes as copy_out, store_at as copy_in};
+use crate::word::{LINE_WORDS, WORD_BYTES};
 
 #[derive(Clone, Debug)]
 pub(super) struct BlockBytes {

@@ -4,17 +4,16 @@
 //! process was killed between a block and its count), never too low.
 //!
 //! Invariants: 1. A word changes only by compare-and-swap, and its tag grows with each change: whoever
-//! finds it unchanged knows that nothing was counted in between. Its upper bits grow when the count is set
-//! by a recount: whoever finds those unchanged knows that there was none. 2. [`Counts::add`] never takes a count
-//! beyond its bound, however many do it at one time.
+//! finds it unchanged knows that nothing was counted in between. Its upper bits grow when the count is
+//! set by a recount: whoever finds those unchanged knows that there was none. 2. [`Counts::add`] never
+//! takes a count beyond its bound, however many do it at one time.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
 
 use super::place::Place;
 use crate::sync::AtomicU64;
-use crate::word::{halves, high_half, low_half};
+use crate::word::{LINE_WORDS, halves, high_half, low_half};
 
-const LINE_WORDS: usize = 8;
 const CHANGE_BITS: u32 = 24;
 const CHANGE_MASK: u32 = (1 << CHANGE_BITS) - 1;
 
