@@ -146,16 +146,18 @@ proptest! {
     }
 }
 
+/// The error of a third line, behind one that is empty and one that is a row.
+fn refuse(line: &str) -> ImportError {
+    let table = table(schema(), 2);
+    let text = format!("\n{{\"key\":1}}\n{line}\n");
+    let error = table.import(text.as_bytes()).expect_err(line);
+    assert!(error.to_string().contains("line 3"), "{error}");
+    assert_eq!(table.count(), 1, "the line before is in");
+    error
+}
+
 #[test]
 fn what_is_no_row_is_refused_with_its_line() {
-    let refuse = |line: &str| {
-        let table = table(schema(), 2);
-        let text = format!("\n{{\"key\":1}}\n{line}\n");
-        let error = table.import(text.as_bytes()).expect_err(line);
-        assert!(error.to_string().contains("line 3"), "{error}");
-        assert_eq!(table.count(), 1, "the line before is in");
-        error
-    };
     for line in [
         "[]",
         "{}",
@@ -179,6 +181,10 @@ fn what_is_no_row_is_refused_with_its_line() {
     ] {
         assert!(matches!(refuse(line), ImportError::NoColumn { what: said, .. } if said == what));
     }
+}
+
+#[test]
+fn a_value_of_another_kind_and_a_row_that_does_not_fit_are_refused() {
     for (kind, value) in [
         (ColumnKind::Int, "\"n\":1.5"),
         (ColumnKind::Int, "\"n\":9223372036854775808"),

@@ -62,14 +62,7 @@ impl Pair {
                 assert_eq!(row, self.reference.rows.get(key).map(|row| row.values.clone()));
             }
             Step::Incr(key, by) => self.incr(key, *by),
-            Step::Count(key, by) => {
-                let sum = self.table.counter(key, self.counter).map(|count| count.incr(*by));
-                let row = self.reference.rows.get_mut(key).map(|row| {
-                    row.count = row.count.wrapping_add(*by);
-                    Some(row.count)
-                });
-                assert_eq!(sum, row);
-            }
+            Step::Count(key, by) => self.count(key, *by),
             Step::Touch(key, later) => {
                 let deadline = self.deadline(*later);
                 let touched = self.table.touch(key, deadline);
@@ -84,6 +77,15 @@ impl Pair {
             Step::Stale => self.use_what_is_gone(),
             Step::IterateWhileOthersChange(pairs) => self.iterate(pairs),
         }
+    }
+
+    fn count(&mut self, key: &OwnedKey, by: u64) {
+        let sum = self.table.counter(key, self.counter).map(|count| count.incr(by));
+        let row = self.reference.rows.get_mut(key).map(|row| {
+            row.count = row.count.wrapping_add(by);
+            Some(row.count)
+        });
+        assert_eq!(sum, row);
     }
 
     /// So much later than now; 0: none.
