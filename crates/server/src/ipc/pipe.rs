@@ -50,6 +50,8 @@ pub(crate) enum Control {
     Ask(WireDeed),
     /// From a worker: it has served `server.max_request` messages, or got SIGTERM; replace it.
     Recycle,
+    /// From a worker: it cannot rest for this successor, and waits for [`Self::Resume`].
+    RestFailed { successor: u32, sentence: String },
 }
 
 /// [`Adoption`] on the wire.

@@ -60,11 +60,11 @@ struct Target {
 }
 
 /// A packet that waits, whole.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Waiting {
-    packet: Vec<u8>,
+    pub(crate) packet: Vec<u8>,
     /// The content of a parcel's memfd.
-    parcel: Option<Vec<u8>>,
+    pub(crate) parcel: Option<Vec<u8>>,
 }
 
 impl Waiting {
@@ -145,37 +145,15 @@ impl Post {
         self.spilled_bytes
     }
 
-    /// Takes out what waits, for the successor. Everything packed was flushed before.
-    pub(crate) fn take_spilled(&mut self) -> Vec<(usize, Vec<Waiting>)> {
-        self.spilled_bytes = 0;
-        let mut spilled = Vec::new();
-        for (slot, target) in self.targets.iter_mut().enumerate() {
-            target.spill_bytes = 0;
-            if !target.spill.is_empty() {
-                spilled.push((slot, target.spill.drain(..).collect()));
-            }
-        }
-        spilled
-    }
-
-    /// Puts back what was taken out, unsent: a worker at rest sends nothing.
-    pub(crate) fn keep_spilled(&mut self, spilled: Vec<(usize, Vec<Waiting>)>) {
-        for (slot, waiting) in spilled {
-            let Some(target) = self.targets.get_mut(slot) else { continue };
-            let bytes: usize = waiting.iter().map(Waiting::bytes).sum();
-            target.spill_bytes += bytes;
-            self.spilled_bytes += bytes;
-            target.spill.extend(waiting);
-        }
+    /// What waits, by slot, in its order, for the successor. Everything packed was flushed before.
+    pub(crate) fn spilled(&self) -> impl Iterator<Item = (usize, &Waiting)> {
+        let by_slot = self.targets.iter().enumerate();
+        by_slot.flat_map(|(slot, target)| target.spill.iter().map(move |one| (slot, one)))
     }
 
     /// Puts in what a predecessor could not send, before anything of this process's own.
-    pub(crate) fn restore_spilled(&mut self, spilled: Vec<(usize, Vec<Waiting>)>) {
-        for (slot, waiting) in spilled {
-            for one in waiting {
-                self.send(slot, one);
-            }
-        }
+    pub(crate) fn restore(&mut self, slot: usize, waiting: Waiting) {
+        self.send(slot, waiting);
     }
 
     fn send_packed(&mut self, slot: usize) {

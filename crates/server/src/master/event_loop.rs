@@ -190,6 +190,9 @@ impl<A: App> Master<A> {
                     info!(%seat, connections, "rests");
                     self.input(Input::Rested(seat, generation, successor, rest));
                 }
+                Control::RestFailed { successor, sentence } => {
+                    self.input(Input::RestFailed(seat, generation, successor, sentence));
+                }
                 Control::Ready { adopted, lost } => {
                     self.input(Input::Ready(seat, generation, adopted, lost));
                 }

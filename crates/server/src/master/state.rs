@@ -32,6 +32,8 @@ pub(super) enum Input {
     PrepareFailed(Seat, u32, String),
     /// A worker rests, for the successor of the second generation.
     Rested(Seat, u32, u32, Option<i32>),
+    /// A worker cannot rest for the successor of the second generation.
+    RestFailed(Seat, u32, u32, String),
     /// A worker serves.
     Ready(Seat, u32, u32, u32),
     /// A worker wants to be replaced.
@@ -146,6 +148,11 @@ impl State {
             Input::Rested(seat, generation, successor, rest) => {
                 self.rested(now, seat, generation, successor, rest);
             }
+            Input::RestFailed(seat, generation, successor, sentence) => {
+                if self.awaits_rest(seat, generation, successor) {
+                    self.successor_failed(now, seat, successor, &sentence);
+                }
+            }
             Input::Ready(seat, generation, adopted, lost) => {
                 self.ready(now, seat, generation, adopted, lost);
             }
@@ -207,21 +214,26 @@ impl State {
         successor: u32,
         rest: Option<i32>,
     ) {
-        let Some(state) = self.seats.get_mut(&seat) else { return };
-        let awaited =
-            state.successor_of(successor).is_some_and(|life| life.phase == Phase::Prepared);
-        let owns = state.current.as_ref().is_some_and(|life| life.generation == generation);
-        if !owns || !awaited {
-            // That successor was given up meanwhile: the answer crossed `Resume` on the way. It must
-            // not pass for an answer to the next one's `Rest`, for this worker goes on in between.
+        if !self.awaits_rest(seat, generation, successor) {
             return;
         }
+        let Some(state) = self.seats.get_mut(&seat) else { return };
         if let Some(mut old) = state.current.take() {
             old.enter(Phase::Leaving, now);
             state.leaving.push(old);
         }
         self.commit(now, seat, rest, WireAdoption::Reload);
         self.actions.push(Action::Tell(seat, generation, Control::Leave));
+    }
+
+    /// Whether an owner's answer to `Rest` is for the successor that waits. If not, that one was given
+    /// up meanwhile, and the answer crossed `Resume` on the way: it must not pass for an answer to the
+    /// next one's `Rest`, for the worker goes on in between.
+    fn awaits_rest(&mut self, seat: Seat, generation: u32, successor: u32) -> bool {
+        let Some(state) = self.seats.get_mut(&seat) else { return false };
+        let awaited =
+            state.successor_of(successor).is_some_and(|life| life.phase == Phase::Prepared);
+        awaited && state.current.as_ref().is_some_and(|life| life.generation == generation)
     }
 
     /// The commit point: the successor owns the seat.

@@ -135,6 +135,24 @@ fn a_successor_that_dies_before_the_commit_changes_nothing() {
 }
 
 #[test]
+fn a_worker_that_cannot_rest_goes_on_at_once() {
+    let mut bench = Bench::running(&[WORKER]);
+    bench.input(RELOAD);
+    bench.input(Input::Prepared(WORKER, 2));
+    let failed = |successor| Input::RestFailed(WORKER, 1, successor, "no room".into());
+    let actions = bench.input(failed(2));
+    assert!(actions.contains(&Action::Tell(WORKER, 1, Control::Resume)), "{actions:?}");
+    assert!(actions.contains(&Action::Kill(WORKER, 2)));
+    assert!(failure(&actions).contains("no room"));
+    assert!(!actions.iter().any(|action| matches!(action, Action::Commit(..))));
+    assert_eq!(bench.phase(WORKER), Some(Phase::Running));
+    bench.input(Input::Ended(WORKER, 2));
+    bench.input(RELOAD);
+    bench.input(Input::Prepared(WORKER, 3));
+    assert_eq!(bench.input(failed(2)), [], "it is about an earlier successor");
+}
+
+#[test]
 fn a_late_answer_to_an_earlier_rest_is_no_answer_to_the_next() {
     let mut bench = Bench::running(&[WORKER]);
     bench.input(RELOAD);

@@ -146,7 +146,11 @@ impl World {
             }
             (Stage::Serving, Some(Control::Rest { successor })) => {
                 child.stage = Stage::Resting;
-                child.outbox.push_back(Input::Rested(seat, generation, successor, None));
+                child.outbox.push_back(if fails {
+                    Input::RestFailed(seat, generation, successor, "as it pleases".into())
+                } else {
+                    Input::Rested(seat, generation, successor, None)
+                });
             }
             (Stage::Resting, Some(Control::Resume)) => child.stage = Stage::Serving,
             (_, Some(Control::Leave | Control::Stop { .. })) => child.alive = false,

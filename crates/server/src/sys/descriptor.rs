@@ -61,10 +61,14 @@ pub(crate) fn set_nonblocking(descriptor: RawFd, on: bool) -> io::Result<()> {
 
 /// A memfd with these bytes.
 pub(crate) fn memfd_with(bytes: &[u8]) -> io::Result<RawFd> {
-    let descriptor = memfd_create(c"dunlin", MFdFlags::MFD_CLOEXEC)?;
-    let mut file = File::from(descriptor);
+    let mut file = empty_memfd()?;
     file.write_all(bytes)?;
     Ok(file.into_raw_fd())
+}
+
+/// A memfd without content; the caller's to close.
+pub(crate) fn empty_memfd() -> io::Result<File> {
+    Ok(File::from(memfd_create(c"dunlin", MFdFlags::MFD_CLOEXEC)?))
 }
 
 /// All bytes of a memfd, from its beginning; it stays open.
@@ -134,7 +138,7 @@ pub(crate) fn is_our_memfd(descriptor: RawFd) -> bool {
 }
 
 /// A `File` over a number that must not be closed by it.
-fn lend(descriptor: RawFd) -> ManuallyDrop<File> {
+pub(crate) fn lend(descriptor: RawFd) -> ManuallyDrop<File> {
     // SAFETY: `ManuallyDrop` keeps the `File` from closing the number, so nothing is owned twice; a
     // number that is not open only makes the reads fail.
     ManuallyDrop::new(unsafe { File::from_raw_fd(descriptor) })

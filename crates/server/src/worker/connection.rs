@@ -76,7 +76,7 @@ pub(crate) struct HttpStage {
 }
 
 /// A request whose answer comes later; it travels to a successor.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct Pending {
     pub(crate) id: RequestId,
     pub(crate) request: Request,
@@ -85,7 +85,7 @@ pub(crate) struct Pending {
 }
 
 /// The part of an upgrade that its answer needs.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub(crate) struct PendingUpgrade {
     pub(crate) key: String,
     pub(crate) subprotocols: Vec<String>,

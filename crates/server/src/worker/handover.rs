@@ -5,66 +5,22 @@
 //! so that it can go on if the successor fails. 2. After the commit it touches nothing.
 
 use super::Worker;
-use super::connection::{Closing, HttpStage, OpenStage, Pending, Stage};
+use super::connection::{Closing, Connection, HttpStage, OpenStage, Stage};
 use super::core::Core;
+use super::leftover::{
+    Blob, Blobs, ClosingHead, Head, HttpHead, Leftover, LeftoverError, LeftoverWriter, OpenHead,
+};
 use crate::app::{Adoption, App, Closed, ClosedBy};
-use crate::clock::Millis;
 use crate::ids::ConnId;
-use crate::ipc::codec;
-use crate::ipc::post::Waiting;
 use crate::ledger::DescriptorKind;
 use crate::scoreboard::Cell;
 use crate::sessions::{Phase, Service};
 use crate::sys::{descriptor, socket};
 use crate::websocket::{FrameKind, encode_frame};
-use serde::{Deserialize, Serialize};
-use std::io;
-use std::net::SocketAddr;
+use std::fs::File;
+use std::mem;
 use std::os::fd::RawFd;
 use tracing::error;
-
-/// What does not fit into rows and pool, at rest.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Leftover {
-    http: Vec<HttpLeftover>,
-    outputs: Vec<OutputLeftover>,
-    mail: Vec<(usize, Vec<Waiting>)>,
-}
-
-/// A connection without a row.
-#[derive(Debug, Serialize, Deserialize)]
-struct HttpLeftover {
-    descriptor: RawFd,
-    peer: SocketAddr,
-    input: Vec<u8>,
-    output: Vec<u8>,
-    deadline: Millis,
-    pending: Option<Pending>,
-    ending: bool,
-}
-
-/// A WebSocket whose output is not all with the kernel, whose input is not all served, or that is
-/// closing.
-#[derive(Debug, Serialize, Deserialize)]
-struct OutputLeftover {
-    conn: ConnId,
-    output: Vec<u8>,
-    /// Read, and not served yet.
-    input: Vec<u8>,
-    /// The output begins in the middle of a frame.
-    half_out: bool,
-    closing: Option<ClosingLeftover>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct ClosingLeftover {
-    code: u16,
-    reason: String,
-    by_client: bool,
-    answered: bool,
-    deaf: bool,
-    until: Millis,
-}
 
 /// How an adoption went.
 #[derive(Clone, Copy, Debug, Default)]
@@ -75,51 +31,18 @@ pub(super) struct Adopted {
 
 impl Core {
     /// Puts what is left into a memfd; gives its number, or none if nothing is left.
-    pub(super) fn lay_down(&mut self) -> io::Result<Option<RawFd>> {
-        let mut leftover = Leftover { mail: self.post.take_spilled(), ..Leftover::default() };
+    pub(super) fn lay_down(&mut self) -> Result<Option<RawFd>, LeftoverError> {
+        let mut writer = None;
+        for (slot, waiting) in self.post.spilled() {
+            let head = Head::Mail { slot, has_parcel: waiting.parcel.is_some() };
+            let parcel = waiting.parcel.as_deref().unwrap_or_default();
+            put(&mut writer, &head, [&[&waiting.packet], &[parcel], &[]])?;
+        }
         for (_, connection) in &mut self.connections {
-            if let Some(pong) = connection.open_mut().and_then(|open| open.pong.take()) {
-                // There is room: messages leave some for control frames.
-                let _ = connection
-                    .outbox
-                    .push_with(|tail| encode_frame(tail, FrameKind::Pong, true, &pong));
-            }
-            let mut output = Vec::new();
-            // Out and in again: this worker goes on with it if the successor fails.
-            connection.outbox.drain_into(&mut output);
-            let _ = connection.outbox.push(&output);
-            match &connection.stage {
-                Stage::Http(http) => leftover.http.push(HttpLeftover {
-                    descriptor: connection.descriptor,
-                    peer: connection.peer,
-                    input: http.input.clone(),
-                    output,
-                    deadline: http.deadline,
-                    pending: http.pending.clone(),
-                    ending: http.ending,
-                }),
-                Stage::Open(open)
-                    if !output.is_empty()
-                        || !connection.held.is_empty()
-                        || open.closing.is_some() =>
-                {
-                    leftover.outputs.push(OutputLeftover {
-                        conn: open.conn,
-                        output,
-                        input: connection.held.clone(),
-                        half_out: connection.half_out,
-                        closing: open.closing.as_ref().map(ClosingLeftover::of),
-                    });
-                }
-                Stage::Open(_) => {}
-            }
+            lay_down_connection(&mut writer, connection)?;
         }
-        if leftover.http.is_empty() && leftover.outputs.is_empty() && leftover.mail.is_empty() {
-            return Ok(None);
-        }
-        let bytes = codec::encode_value(&leftover).map_err(io::Error::other)?;
-        self.post.keep_spilled(leftover.mail);
-        let memfd = descriptor::memfd_with(&bytes)?;
+        let Some(writer) = writer else { return Ok(None) };
+        let memfd = descriptor::release(writer.end()?.into());
         self.shared.ledger.note(memfd, DescriptorKind::Rest, self.holder);
         self.rest = Some(memfd);
         Ok(Some(memfd))
@@ -140,40 +63,33 @@ impl<A: App> Worker<'_, A> {
     pub(super) fn adopt(&mut self, rest: Option<RawFd>, why: Adoption, empty: bool) -> Adopted {
         let mut adopted = Adopted::default();
         self.core.shared.peers.clear(self.core.slot.index());
-        let leftover = rest.map_or_else(Leftover::default, |memfd| self.read_leftover(memfd));
+        let left = rest.map_or_else(Leftover::default, Leftover::read);
         // Before any hook: what waited goes before what is sent now.
-        self.core.post.restore_spilled(leftover.mail);
-        let mut outputs: std::collections::HashMap<ConnId, OutputLeftover> =
-            leftover.outputs.into_iter().map(|output| (output.conn, output)).collect();
+        for (slot, waiting) in left.mail() {
+            match waiting {
+                Ok(waiting) => self.core.post.restore(slot, waiting),
+                Err(error) => error!(%error, slot, "mail that waited is lost"),
+            }
+        }
         let sessions: Vec<ConnId> = self.core.shared.sessions.owned_by(self.core.slot).collect();
         for conn in sessions {
-            let left = outputs.remove(&conn);
-            if empty || !self.fit_for_adoption(conn, left.is_some()) {
+            if empty || !self.fit_for_adoption(conn, left.open.contains_key(&conn)) {
                 self.close_lost(conn);
                 adopted.lost += 1;
             } else {
-                self.adopt_session(conn, left, why);
+                self.adopt_session(conn, &left, why);
                 adopted.adopted += 1;
             }
         }
-        for http in leftover.http {
-            self.adopt_http(http);
+        for (head, blobs) in &left.http {
+            self.adopt_http(&left, head, *blobs);
+        }
+        if let Some(memfd) = rest {
+            self.core.shared.ledger.clear(memfd);
+            descriptor::close(memfd);
         }
         self.core.row.add(Cell::Adopted, u64::from(adopted.adopted));
         adopted
-    }
-
-    fn read_leftover(&mut self, memfd: RawFd) -> Leftover {
-        let read = descriptor::read_memfd(memfd).map_err(codec_error);
-        self.core.shared.ledger.clear(memfd);
-        descriptor::close(memfd);
-        match read.and_then(|bytes| codec::decode_value(&bytes).map_err(codec_error)) {
-            Ok(leftover) => leftover,
-            Err(error) => {
-                error!(%error, "what the predecessor left cannot be read: its unsent output is lost");
-                Leftover::default()
-            }
-        }
     }
 
     fn fit_for_adoption(&self, conn: ConnId, output_left: bool) -> bool {
@@ -182,7 +98,7 @@ impl<A: App> Worker<'_, A> {
         open && (output_left || sessions.service(conn) == Some(Service::Clean))
     }
 
-    fn adopt_session(&mut self, conn: ConnId, left: Option<OutputLeftover>, why: Adoption) {
+    fn adopt_session(&mut self, conn: ConnId, left: &Leftover, why: Adoption) {
         let Some(key) = self.take_up_session(conn) else { return };
         let closing = self.core.shared.sessions.phase(conn) == Some(Phase::Closing);
         let now = self.core.now;
@@ -207,31 +123,35 @@ impl<A: App> Worker<'_, A> {
                 });
             }
         }
-        if let Some(left) = left {
-            self.restore_output(key, left);
+        if let Some((head, blobs)) = left.open.get(&conn)
+            && let Err(error) = self.restore_rest(key, left, head, *blobs)
+        {
+            crate::limited!(error, %error, "a connection is lost: what was left of it cannot be read");
+            self.core.transport_lost(key);
         }
         if !closing {
             self.hook(|app, context| app.adopt(context, conn, why));
         }
     }
 
-    fn restore_output(&mut self, key: usize, left: OutputLeftover) {
-        self.core.connections[key].half_out = left.half_out;
-        self.core.connections[key].held = left.input;
+    fn restore_rest(
+        &mut self,
+        key: usize,
+        left: &Leftover,
+        head: &OpenHead,
+        [output, input, _]: Blobs,
+    ) -> Result<(), LeftoverError> {
+        self.core.connections[key].half_out = head.half_out;
+        self.core.connections[key].held = left.bytes(input)?;
         // Nobody tells of input that is read already.
         self.core.make_ready(key);
         self.core.touch(key);
         let connection = &mut self.core.connections[key];
-        connection.make_room_for(left.output.len());
-        if connection.outbox.push(&left.output) == crate::outbox::Verdict::Overflow {
-            crate::limited!(warn, peer = %connection.peer, "unsent output exceeds a smaller websocket.send_buffer");
-            self.core.transport_lost(key);
-            return;
-        }
+        restore_output(connection, left, output)?;
         if let Some(open) = connection.open_mut() {
-            open.closing =
-                left.closing.map(ClosingLeftover::into_closing).or_else(|| open.closing.take());
+            open.closing = head.closing.as_ref().map(Closing::from).or_else(|| open.closing.take());
         }
+        Ok(())
     }
 
     /// A connection whose worker died serving it: told so by 1012, or reset where half a frame is out.
@@ -272,29 +192,44 @@ impl<A: App> Worker<'_, A> {
         Some(key)
     }
 
-    fn adopt_http(&mut self, left: HttpLeftover) {
+    fn adopt_http(&mut self, left: &Leftover, head: &HttpHead, [output, input, body]: Blobs) {
         let core = &mut self.core;
-        let mut connection = core.connection(left.descriptor, left.peer);
-        connection.make_room_for(left.output.len());
-        // What was queued fits.
-        let _ = connection.outbox.push(&left.output);
-        let pending = left.pending.as_ref().map(|pending| pending.id);
+        let mut connection = core.connection(head.descriptor, head.peer);
+        let mut pending = head.pending.clone();
+        let mut restore = || {
+            restore_output(&mut connection, left, output)?;
+            if let Some(pending) = &mut pending {
+                pending.request.body = left.bytes(body)?;
+            }
+            left.bytes(input)
+        };
+        let (input, whole) = match restore() {
+            Ok(input) => (input, true),
+            Err(error) => {
+                crate::limited!(error, %error, "a connection is lost: what was left of it cannot be read");
+                (Vec::new(), false)
+            }
+        };
+        let waits_for = pending.as_ref().map(|pending| pending.id);
         connection.stage = Stage::Http(Box::new(HttpStage {
             // They may be whole.
-            waits: !left.input.is_empty(),
-            input: left.input,
-            deadline: left.deadline,
-            pending: left.pending,
-            ending: left.ending,
+            waits: !input.is_empty(),
+            input,
+            deadline: head.deadline,
+            pending,
+            ending: head.ending,
             // Whoever has sent nothing yet has the time of a kept connection.
             answered: true,
             ..HttpStage::default()
         }));
-        core.shared.ledger.note(left.descriptor, DescriptorKind::Handshaking, core.holder);
+        core.shared.ledger.note(head.descriptor, DescriptorKind::Handshaking, core.holder);
         let key = core.connections.insert(connection);
         core.http_open += 1;
-        if let Some(id) = pending {
+        if let Some(id) = waits_for {
             core.pending.insert(id, key);
+        }
+        if !whole {
+            core.transport_lost(key);
         }
         if let Err(error) = core.watch(key) {
             crate::limited!(error, %error, "an adopted connection cannot be watched");
@@ -306,8 +241,81 @@ impl<A: App> Worker<'_, A> {
     }
 }
 
-impl ClosingLeftover {
-    fn of(closing: &Closing) -> Self {
+/// Writes what is left of a connection, if anything is.
+fn lay_down_connection(
+    writer: &mut Option<LeftoverWriter<File>>,
+    connection: &mut Connection,
+) -> Result<(), LeftoverError> {
+    if let Some(pong) = connection.open_mut().and_then(|open| open.pong.take()) {
+        // There is room: messages leave some for control frames.
+        let _ =
+            connection.outbox.push_with(|tail| encode_frame(tail, FrameKind::Pong, true, &pong));
+    }
+    let output: Vec<&[u8]> = connection.outbox.pieces().collect();
+    match &mut connection.stage {
+        Stage::Http(http) => {
+            let request = http.pending.as_mut().map(|pending| &mut pending.request);
+            let body = request.map(|request| mem::take(&mut request.body)).unwrap_or_default();
+            let head = Head::Http(HttpHead {
+                descriptor: connection.descriptor,
+                peer: connection.peer,
+                deadline: http.deadline,
+                pending: http.pending.clone(),
+                ending: http.ending,
+            });
+            let laid_down = put(writer, &head, [&output, &[&http.input], &[&body]]);
+            if let Some(pending) = &mut http.pending {
+                // This worker may have to go on with it.
+                pending.request.body = body;
+            }
+            laid_down
+        }
+        Stage::Open(open)
+            if output.is_empty() && connection.held.is_empty() && open.closing.is_none() =>
+        {
+            Ok(())
+        }
+        Stage::Open(open) => {
+            let head = Head::Open(OpenHead {
+                conn: open.conn,
+                half_out: connection.half_out,
+                closing: open.closing.as_ref().map(ClosingHead::from),
+            });
+            put(writer, &head, [&output, &[&connection.held], &[]])
+        }
+    }
+}
+
+/// Where nothing is left there is no file.
+fn put(
+    writer: &mut Option<LeftoverWriter<File>>,
+    head: &Head,
+    blobs: [&[&[u8]]; 3],
+) -> Result<(), LeftoverError> {
+    match writer {
+        Some(writer) => writer.put(head, blobs),
+        None => {
+            let file = descriptor::empty_memfd().map_err(LeftoverError::Write)?;
+            writer.insert(LeftoverWriter::begin(file)?).put(head, blobs)
+        }
+    }
+}
+
+/// Reads unsent output straight to where it is sent from.
+fn restore_output(
+    connection: &mut Connection,
+    left: &Leftover,
+    output: Blob,
+) -> Result<(), LeftoverError> {
+    // What was queued fits.
+    connection.make_room_for(output.len());
+    let mut read = Ok(());
+    let _ = connection.outbox.push_with(|tail| read = left.read_onto(output, tail));
+    read
+}
+
+impl From<&Closing> for ClosingHead {
+    fn from(closing: &Closing) -> Self {
         Self {
             code: closing.closed.code,
             reason: closing.closed.reason.clone(),
@@ -317,19 +325,17 @@ impl ClosingLeftover {
             until: closing.until,
         }
     }
-
-    fn into_closing(self) -> Closing {
-        let by = if self.by_client { ClosedBy::Client } else { ClosedBy::Server };
-        Closing {
-            closed: Closed { code: self.code, reason: self.reason, by },
-            answered: self.answered,
-            deaf: self.deaf,
-            half_closed: false,
-            until: self.until,
-        }
-    }
 }
 
-fn codec_error(error: impl std::error::Error + Send + Sync + 'static) -> io::Error {
-    io::Error::other(error)
+impl From<&ClosingHead> for Closing {
+    fn from(head: &ClosingHead) -> Self {
+        let by = if head.by_client { ClosedBy::Client } else { ClosedBy::Server };
+        Self {
+            closed: Closed { code: head.code, reason: head.reason.clone(), by },
+            answered: head.answered,
+            deaf: head.deaf,
+            half_closed: false,
+            until: head.until,
+        }
+    }
 }

@@ -14,6 +14,7 @@ mod event_loop;
 mod gather;
 mod handover;
 mod http_exchange;
+mod leftover;
 mod pong;
 mod pool_limits;
 mod receive;
@@ -193,8 +194,10 @@ impl<A: App> Worker<'_, A> {
                 let _ = self.core.pipe.send(&Control::Rested { successor, rest, connections });
             }
             Err(error) => {
-                // Not said to be at rest: the master's patience ends and it sends `Resume`.
-                error!(%error, "what is left cannot be laid down");
+                // The master gives the successor up, and sends `Resume`.
+                error!(%error, "what is left cannot be laid down: no rest");
+                let sentence = cut_sentence(&error.to_string());
+                let _ = self.core.pipe.send(&Control::RestFailed { successor, sentence });
             }
         }
     }

@@ -18,6 +18,7 @@ mod crashes;
 mod door;
 mod flow;
 mod handshakes;
+mod leftovers;
 mod opening;
 mod order;
 mod place;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         opening::TESTS,
         wire::TESTS,
         reloads::TESTS,
+        leftovers::TESTS,
         crashes::TESTS,
         flow::TESTS,
         door::TESTS,
