@@ -99,6 +99,9 @@ impl<A: App> Worker<'_, A> {
     pub(super) fn begin_gathering(&mut self, key: usize, conn: ConnId, piece: &[u8]) -> bool {
         let left =
             self.core.connections[key].open().map_or(0, |open| open.progress.frame_bytes_left());
+        if left == 0 {
+            return false; // the frame is whole: there is nothing to wait for
+        }
         let total =
             usize::try_from(left).map_or(usize::MAX, |left| left.saturating_add(piece.len()));
         self.core.gatherings.begin(conn, piece, total)
