@@ -5,6 +5,7 @@
 
 use super::Worker;
 use super::connection::{Connection, Stage};
+use super::core::Core;
 use crate::app::{App, Closed, ClosedBy};
 use crate::clock::Millis;
 use crate::outbox::Crossing;
@@ -34,7 +35,7 @@ impl<A: App> Worker<'_, A> {
             for key in &touched {
                 if let Some(connection) = self.core.connections.get_mut(*key) {
                     connection.touched = false;
-                    self.flush_output(*key);
+                    self.core.flush_output(*key);
                     self.core.queue_late_pong(*key);
                 }
             }
@@ -53,7 +54,7 @@ impl<A: App> Worker<'_, A> {
         if self.core.connections.get(key).is_some_and(much) {
             // Mail first, as at the end of the turn.
             self.core.post.flush();
-            self.flush_output(key);
+            self.core.flush_output(key);
             self.core.keep_warm(key);
         }
     }
@@ -79,29 +80,6 @@ impl<A: App> Worker<'_, A> {
                 Crossing::Full => app.buffer_full(context, conn),
                 Crossing::Empty => app.buffer_empty(context, conn),
             });
-        }
-    }
-
-    /// Sends what is queued, as far as the kernel takes it.
-    fn flush_output(&mut self, key: usize) {
-        let Some(connection) = self.core.connections.get(key) else { return };
-        if connection.outbox.is_empty() || !connection.writable {
-            return;
-        }
-        self.core.mark(key, Service::Writing);
-        let sent = match send_all(&mut self.core.connections[key]) {
-            Ok(sent) => sent,
-            Err(_) => {
-                self.core.transport_lost(key);
-                0
-            }
-        };
-        self.core.row.add(Cell::BytesOut, sent);
-        let connection = &mut self.core.connections[key];
-        connection.half_out = !connection.outbox.is_empty() && (sent > 0 || connection.half_out);
-        if !connection.half_out {
-            // Nothing of the next frame is out: after this worker's death it may be closed in order.
-            self.core.mark(key, Service::Handling);
         }
     }
 
@@ -146,6 +124,40 @@ impl<A: App> Worker<'_, A> {
         core.shared.ledger.clear(connection.descriptor);
         descriptor::close(connection.descriptor);
         core.row.add(Cell::Closed, 1);
+    }
+}
+
+impl Core {
+    /// Sends what was queued in this turn before its end: to whoever reads quickly, for room.
+    pub(super) fn flush_touched(&mut self) {
+        // Mail first, as at the end of the turn.
+        self.post.flush();
+        for place in 0..self.touched.len() {
+            self.flush_output(self.touched[place]);
+        }
+    }
+
+    /// Sends what is queued, as far as the kernel takes it.
+    pub(super) fn flush_output(&mut self, key: usize) {
+        let Some(connection) = self.connections.get(key) else { return };
+        if connection.outbox.is_empty() || !connection.writable {
+            return;
+        }
+        self.mark(key, Service::Writing);
+        let sent = match send_all(&mut self.connections[key]) {
+            Ok(sent) => sent,
+            Err(_) => {
+                self.transport_lost(key);
+                0
+            }
+        };
+        self.row.add(Cell::BytesOut, sent);
+        let connection = &mut self.connections[key];
+        connection.half_out = !connection.outbox.is_empty() && (sent > 0 || connection.half_out);
+        if !connection.half_out {
+            // Nothing of the next frame is out: after this worker's death it may be closed in order.
+            self.mark(key, Service::Handling);
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! What a worker does when the unsent output of all its connections reaches
 //! `websocket.send_buffer_total`: it closes those that hold most of it.
 //!
-//! Knows who is fattest and how they end; calls no hook. Invariant: whoever is shed holds no unsent
-//! output afterwards but a goodbye.
+//! Knows who is fattest and how they end; calls no hook. Invariants: 1. Whoever is shed holds no unsent
+//! output afterwards but a goodbye. 2. Nobody is shed for output that the kernel would still take.
 
 use super::connection::{Closing, Connection};
 use super::core::{CLOSE_GRACE_MS, Core};
@@ -18,13 +18,18 @@ impl Core {
     /// most unsent output, the one this is meant for among them if it is of these.
     pub(super) fn make_output_room(&mut self, payload_bytes: usize) {
         let limit = self.config.send_buffer_total_bytes;
-        let load = self.load.bytes();
         let wanted = payload_bytes + HEAD_BYTES;
-        if load + wanted <= limit || self.shedding {
+        if self.load.bytes() + wanted <= limit || self.shedding {
             return;
         }
+        // What was only waiting for the end of the turn is nobody's slowness.
+        self.flush_touched();
+        let load = self.load.bytes();
         // An eighth at once, so that the next message does not look through all connections again.
         let keep = (limit - limit / 8).min(limit.saturating_sub(wanted));
+        if load <= keep {
+            return;
+        }
         let held = self
             .connections
             .iter()
