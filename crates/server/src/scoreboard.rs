@@ -96,7 +96,7 @@ cells! {
     OutputFull = 53;
     /// Process: pings not answered because a later one came before there was room for a pong.
     PongsSkipped = 54;
-    /// Process: turns in which a connection had more frames than `websocket.frames_per_turn`.
+    /// Process: turns in which a connection had more to serve than its share, or all together too much.
     TurnsFull = 55;
     /// Process: connections refused because their address had `server.max_connections_per_ip`.
     FullPerIp = 56;

@@ -18,6 +18,11 @@ use std::time::Duration;
 
 /// Events taken from the kernel at once.
 const EVENTS_PER_TURN: usize = 1024;
+/// How long connections are served in a turn before output, mail and the clock have theirs; the rest is
+/// served first in the next turn.
+const SERVE_MS: u64 = 20;
+/// Connections served between two looks at the clock.
+const SERVED_PER_LOOK: usize = 4;
 /// How soon a full mailbox of another worker is tried again.
 const RETRY_MAIL_MS: u64 = 2;
 
@@ -114,12 +119,18 @@ impl<A: App> Worker<'_, A> {
         }
     }
 
-    /// Serves what was ready when the turn began; what becomes ready meanwhile waits for the next.
+    /// Serves what was ready when the turn began, for [`SERVE_MS`] at most; what becomes ready meanwhile
+    /// waits for the next.
     fn serve_ready_list(&mut self) {
         if !self.core.life.serving() {
             return;
         }
-        for _ in 0..self.core.ready.len() {
+        let until = self.core.now + SERVE_MS;
+        for served in 1..=self.core.ready.len() {
+            if served.is_multiple_of(SERVED_PER_LOOK) && clock::now() >= until {
+                self.core.row.add(Cell::TurnsFull, 1);
+                return;
+            }
             let Some(key) = self.core.ready.pop_front() else { return };
             if let Some(connection) = self.core.connections.get_mut(key) {
                 connection.queued = false;

@@ -16,6 +16,8 @@ tests![
     a_droppable_push_is_dropped_and_counted,
     a_kept_push_closes_who_does_not_read,
     a_worker_full_of_output_closes_the_fattest,
+    a_broadcast_larger_than_the_worker_reaches_all_that_read,
+    a_turn_ends_though_more_connections_are_ready,
     a_worker_nearly_full_of_output_drops_what_may_be_dropped,
     a_disconnect_reaches_any_worker,
     a_stale_id_is_nobody,
@@ -178,6 +180,41 @@ fn a_worker_full_of_output_closes_the_fattest() {
     server
         .wait_status("nothing is left unsent", |status| status["workers"][0]["unsent_bytes"] == 0);
     assert_eq!(sender.ask("echo tea"), "tea");
+}
+
+fn a_broadcast_larger_than_the_worker_reaches_all_that_read() {
+    const CLIENTS: usize = 100;
+    const MESSAGE: usize = 65_000;
+    let server = Server::start(&FULL_BY_TWO);
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| server.client()).collect();
+    assert!(CLIENTS * MESSAGE > 3 * (2 << 20));
+    clients[0].say(&format!("broadcast {}", "b".repeat(MESSAGE)));
+    for client in &mut clients {
+        assert_eq!(client.hear_text().len(), MESSAGE);
+    }
+    let status = server.status();
+    let worker = &status["workers"][0];
+    assert_eq!((&worker["slow_closed"], &worker["output_full"]), (&0.into(), &0.into()));
+}
+
+fn a_turn_ends_though_more_connections_are_ready() {
+    const CLIENTS: usize = 60;
+    let server = Server::start(&[]);
+    let (mut first, mut clients) = (server.client(), Vec::new());
+    clients.extend((0..CLIENTS).map(|_| server.client()));
+    let served = || server.calls("message").iter().filter(|call| call.word(1) == "sleep").count();
+    first.say("sleep 600");
+    wait_until("the worker sleeps", || served() == 1);
+    // All of them are ready when it wakes.
+    clients.iter_mut().for_each(|client| client.say("sleep 20"));
+    clients[0].hear_text();
+    let served = served();
+    assert!(served < CLIENTS / 2, "{served} were served before the first had its answer");
+    for client in &mut clients[1..] {
+        client.hear_text();
+    }
+    let full = server.status()["workers"][0]["turns_full"].as_u64().expect("a number");
+    assert!(full >= 10, "{full}");
 }
 
 fn a_worker_nearly_full_of_output_drops_what_may_be_dropped() {
