@@ -144,6 +144,11 @@ impl OpenStage {
             closing: None,
         }
     }
+
+    /// Whether what still comes has no meaning.
+    pub(crate) fn is_deaf(&self) -> bool {
+        self.closing.as_ref().is_some_and(|closing| closing.deaf)
+    }
 }
 
 /// A WebSocket on its way out: our close frame is queued or sent.

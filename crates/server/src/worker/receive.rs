@@ -4,7 +4,7 @@
 //! [`crate::websocket`]'s. One buffer serves all connections of the worker.
 
 use super::Worker;
-use super::connection::Stage;
+use super::connection::{OpenStage, Stage};
 use crate::app::{App, Closed, ClosedBy, Message};
 use crate::ids::ConnId;
 use crate::scoreboard::Cell;
@@ -135,7 +135,7 @@ impl<A: App> Worker<'_, A> {
     /// Serves bytes of a WebSocket; what is not a whole frame yet goes to the pool.
     pub(super) fn take_bytes(&mut self, key: usize, bytes: &mut [u8]) {
         let Some(open) = self.core.connections[key].open_mut() else { return };
-        if open.closing.as_ref().is_some_and(|closing| closing.deaf) {
+        if open.is_deaf() {
             return;
         }
         let conn = open.conn;
@@ -157,7 +157,7 @@ impl<A: App> Worker<'_, A> {
     /// Keeps bytes for the next turn: this one has served enough frames of the connection.
     fn hold(&mut self, key: usize, rest: &[u8]) {
         let Some(connection) = self.core.connections.get_mut(key) else { return };
-        if rest.is_empty() || connection.open().is_none_or(|open| open.closing.is_some()) {
+        if rest.is_empty() || connection.open().is_none_or(OpenStage::is_deaf) {
             return;
         }
         connection.held = rest.to_vec();
@@ -371,13 +371,15 @@ impl<A: App> Worker<'_, A> {
         let half = !rest.is_empty() || !open.progress.is_idle();
         open.began = half.then(|| open.began.unwrap_or(core.now));
         core.shared.sessions.set_message_began(conn, open.began);
-        if rest.is_empty() || open.closing.is_some() {
+        if rest.is_empty() || open.is_deaf() {
             return;
         }
         let chain = core.shared.sessions.cut_chain(conn.row());
-        match core.shared.pool.append(chain, conn.row(), rest, limits) {
-            Ok(()) => open.has_cut = true,
-            Err(error) => self.pool_refuses(key, error),
+        match (core.shared.pool.append(chain, conn.row(), rest, limits), &mut open.closing) {
+            (Ok(()), _) => open.has_cut = true,
+            // It is closing anyway; what follows the lost bytes could not be understood.
+            (Err(_), Some(closing)) => closing.deaf = true,
+            (Err(error), None) => self.pool_refuses(key, error),
         }
     }
 }

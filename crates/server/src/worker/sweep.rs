@@ -52,13 +52,22 @@ impl<A: App> Worker<'_, A> {
                 Due::TooLate => self.http_too_late(key),
                 Due::Gone => self.core.transport_lost(key),
                 Due::Unfinished(conn) | Due::Dead(conn) => self.judge(key, conn),
-                Due::Ping => {
-                    self.core.queue_control(key, FrameKind::Ping, &[]);
-                    if let Some(open) = self.core.connections[key].open_mut() {
-                        open.pinged = Some(now);
-                    }
-                }
+                Due::Ping => self.ping(key),
             }
+        }
+    }
+
+    /// Asks a silent client whether it is there; not behind our close frame, which a hook may have sent
+    /// since the look at the clock.
+    fn ping(&mut self, key: usize) {
+        let open = self.core.connections.get(key).and_then(Connection::open);
+        if open.is_none_or(|open| open.closing.is_some()) {
+            return;
+        }
+        self.core.queue_control(key, FrameKind::Ping, &[]);
+        let now = self.core.now;
+        if let Some(open) = self.core.connections[key].open_mut() {
+            open.pinged = Some(now);
         }
     }
 

@@ -4,6 +4,7 @@
 use crate::client::Raw;
 use crate::runner::tests;
 use crate::server::Server;
+use std::time::{Duration, Instant};
 
 tests![
     close_codes_are_answered_or_refused,
@@ -14,6 +15,8 @@ tests![
     control_frames_go_between_fragments,
     pings_are_answered_in_order,
     nothing_is_heard_after_a_close,
+    a_close_is_heard_behind_what_nobody_hears,
+    nothing_is_said_behind_a_close,
     large_messages_come_back_as_they_were,
     fragments_come_back_as_one_message,
 ];
@@ -310,6 +313,57 @@ fn roomy() -> (Server, Wire, Vec<u8>) {
     let id = answer.split(' ').nth(1).expect("an id").as_bytes().to_vec();
     assert_eq!(id.len(), 16);
     (server, wire, id)
+}
+
+/// The server closes; the client's own close, which ends the connection, comes behind more than a turn
+/// takes, and in two pieces.
+fn a_close_is_heard_behind_what_nobody_hears() {
+    let server = Server::start(&[("websocket.frames_per_turn", "4")]);
+    for cut in [0, 1] {
+        let mut wire = Wire::open(&server);
+        wire.send(masked(TEXT, b"id"));
+        let id = String::from_utf8(wire.hear().1).expect("text");
+        let id = id.split(' ').nth(1).expect("an id").to_owned();
+        let mut bytes = masked(TEXT, format!("disconnect {id} 4000 bye").as_bytes());
+        let frames = if cut == 0 { 20 } else { 0 };
+        bytes.extend(masked(TEXT, b"echo nobody").repeat(frames));
+        let close = masked(CLOSE, &4000_u16.to_be_bytes());
+        let (front, back) = close.split_at(close.len() - 3 * cut);
+        let began = Instant::now();
+        wire.send([&bytes, front].concat());
+        // So that what is behind the cut is read by itself.
+        assert_eq!(wire.hear(), (CLOSE, b"\x0F\xA0bye".to_vec()));
+        wire.send(back);
+        assert!(wire.0.is_ended());
+        assert!(began.elapsed() < Duration::from_secs(2), "no grace: {:?}", began.elapsed());
+    }
+    assert_eq!(server.status()["workers"][0]["violations"], 0);
+}
+
+/// A look at the clock finds one connection late, whose last message, read before it is judged, closes
+/// another one that is due for a ping.
+fn nothing_is_said_behind_a_close() {
+    let server = Server::start(&[
+        ("websocket.message_timeout", "700ms"),
+        ("websocket.ping_interval", "700ms"),
+    ]);
+    let (mut late, mut silent) = (Wire::open(&server), Wire::open(&server));
+    silent.send(masked(TEXT, b"id"));
+    let id = String::from_utf8(silent.hear().1).expect("text");
+    let id = id.split(' ').nth(1).expect("an id").to_owned();
+    let mut sleepers: Vec<Wire> = (0..3).map(|_| Wire::open(&server)).collect();
+    late.send(masked(TEXT_BEGINS, b"disconnect "));
+    late.send(masked(PING, b""));
+    assert_eq!(late.hear().0, PONG, "it is read");
+    sleepers[0].send(masked(TEXT, b"sleep 200"));
+    server.wait_call("message", "sleep 200");
+    // Each takes a turn for itself, and the last one's looks at the clock before the end is read.
+    sleepers[1].send(masked(TEXT, b"sleep 800"));
+    sleepers[2].send(masked(TEXT, b"sleep 100"));
+    late.send(masked(ENDS, format!("{id} 4000 bye").as_bytes()));
+    assert_eq!(silent.hear(), (CLOSE, b"\x0F\xA0bye".to_vec()));
+    silent.send(masked(CLOSE, &4000_u16.to_be_bytes()));
+    assert!(silent.0.is_ended(), "no ping behind it");
 }
 
 fn large_messages_come_back_as_they_were() {
