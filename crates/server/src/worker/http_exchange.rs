@@ -202,6 +202,9 @@ impl<A: App> Worker<'_, A> {
         }
         self.core.make_output_room(response.body.len());
         let connection = &mut self.core.connections[key];
+        if !gone && connection.http_mut().is_some_and(|http| http.gone) {
+            return; // it held most itself, and half an answer is out
+        }
         let queued = connection.outbox.push_with(|tail| {
             encode_response(tail, response.status, &headers, &response.body, keep, head_only);
         });
