@@ -1,13 +1,16 @@
 //! Upgrades and requests that are refused, answered later, or answered by a panic.
 
-use crate::client::{Client, Raw, upgrade};
+use crate::client::{Client, Raw, frame, upgrade};
 use crate::runner::tests;
-use crate::server::Server;
+use crate::server::{Server, wait_until};
 use nix::sys::signal::Signal;
+use tungstenite::WebSocket;
+use tungstenite::protocol::Role;
 
 tests![
     a_handshake_is_refused,
     a_handshake_is_answered_later,
+    fragments_behind_a_handshake_are_one_message,
     a_handshake_that_nobody_answers,
     a_subprotocol_is_chosen,
     a_request_is_answered_after_a_reload,
@@ -39,6 +42,40 @@ fn a_handshake_is_answered_later() {
     let mut client = waiting.into_client();
     assert_eq!(client.ask("echo tea"), "tea");
     assert_eq!(other.ask(&format!("accept {id}")), "false", "once");
+}
+
+/// A long frame of a client's, masked with zeros.
+fn long_frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first, 0x80 | 127];
+    frame.extend((payload.len() as u64).to_be_bytes());
+    frame.extend([0; 4]);
+    frame.extend(payload);
+    frame
+}
+
+fn fragments_behind_a_handshake_are_one_message() {
+    let server = Server::start(&[]);
+    let mut waiting = Raw::connect(server.address);
+    waiting.ask_upgrade("/later");
+    let id = server.wait_call("handshake", "/later").word(0).to_owned();
+    let mut other = server.client();
+    let came = || server.status()["workers"][0]["bytes_in"].as_u64().expect("a number");
+    let before = came();
+    // Nothing of it is served before the answer, so both frames lie whole in one buffer then.
+    let first = "a".repeat((64 << 10) - "echo ".len());
+    waiting.write(long_frame(0x01, format!("echo {first}").as_bytes()));
+    waiting.write(frame(true, 0, b"END"));
+    wait_until("all of it is read", || came() == before + (64 << 10) + 14 + 9);
+    assert_eq!(other.ask(&format!("accept {id}")), "true");
+    assert_eq!(waiting.hear().0, 101);
+    let mut socket =
+        WebSocket::from_partially_read(waiting.stream, waiting.heard, Role::Client, None);
+    let heard = socket.read().expect("the answer").into_text().expect("a text");
+    assert!(heard.as_str() == format!("{first}END"), "{} bytes", heard.len());
+    let mut client = Client::over(socket);
+    client.write_raw(&frame(false, 1, b"echo second"));
+    client.write_raw(&frame(true, 0, b"-whole"));
+    assert_eq!(client.hear_text(), "second-whole");
 }
 
 fn a_handshake_that_nobody_answers() {
