@@ -187,7 +187,7 @@ fn a_broadcast_larger_than_the_worker_reaches_all_that_read() {
     const MESSAGE: usize = 65_000;
     let server = Server::start(&FULL_BY_TWO);
     let mut clients: Vec<Client> = (0..CLIENTS).map(|_| server.client()).collect();
-    assert!(CLIENTS * MESSAGE > 3 * (2 << 20));
+    const { assert!(CLIENTS * MESSAGE > 3 * (2 << 20), "three times what the worker may hold") };
     clients[0].say(&format!("broadcast {}", "b".repeat(MESSAGE)));
     for client in &mut clients {
         assert_eq!(client.hear_text().len(), MESSAGE);
