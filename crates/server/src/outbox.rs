@@ -8,7 +8,9 @@
 //! 3. Small pushes share one contiguous buffer; a part of its own is at least [`SHARED_MIN`] bytes, so an
 //!    outbox has at most `2 * limit / SHARED_MIN + 2` parts.
 //! 4. An empty outbox holds no heap memory after [`Outbox::release`].
-//! 5. The [`Load`] that several outboxes share is the sum of their `queued_bytes`, at any time.
+//! 5. After [`Outbox::advance`] the contiguous buffer holds at most three times what is queued and
+//!    [`SPARE_MAX`], so that what is counted is what is held.
+//! 6. The [`Load`] that several outboxes share is the sum of their `queued_bytes`, at any time.
 
 use std::{cell::Cell, collections::VecDeque, fmt, io::IoSlice, mem, rc::Rc};
 
@@ -17,6 +19,9 @@ pub const SHARED_MIN: usize = 4096;
 
 /// Dead bytes at the front of the contiguous buffer that are borne before it is moved together.
 const DEAD_MAX: usize = 4096;
+
+/// Memory beyond three times what is queued that is borne: less is not worth the moving.
+pub const SPARE_MAX: usize = 64 << 10;
 
 /// What became of a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -229,8 +234,26 @@ impl Outbox {
         if self.queued_bytes == 0 {
             self.tail.clear();
             self.written = 0;
+        } else {
+            self.give_spare_back();
         }
         self.check_invariants();
+    }
+
+    /// Gives back memory that is out of proportion to what is queued: the reader does not keep up, and
+    /// one byte must not hold a buffer of many. Three times, as a buffer grows by doubling: one that has
+    /// just grown must not shrink with the next bytes that are taken. So it moves at most about twice as
+    /// many bytes as are written.
+    pub fn give_spare_back(&mut self) {
+        let most = 3 * self.queued_bytes + SPARE_MAX;
+        match self.parts.front_mut() {
+            None => shrink(&mut self.tail, &mut self.written, most),
+            Some(Part::Own(front)) => shrink(front, &mut self.written, most),
+            Some(Part::Shared(_)) => {}
+        }
+        if !self.parts.is_empty() {
+            shrink(&mut self.tail, &mut 0, most);
+        }
     }
 
     /// Whether all is written.
@@ -332,6 +355,14 @@ impl Outbox {
             assert!(self.queued_bytes > 0 || (self.written == 0 && self.parts.is_empty()));
             assert!(self.parts.iter().all(|part| !part.bytes().is_empty()));
         }
+    }
+}
+
+/// Moves a buffer of more than `most` bytes together, without its written front.
+fn shrink(buffer: &mut Vec<u8>, written: &mut usize, most: usize) {
+    if buffer.capacity() > most {
+        buffer.drain(..mem::take(written));
+        buffer.shrink_to_fit();
     }
 }
 
@@ -522,5 +553,55 @@ mod tests {
             assert_eq!(outbox.push(&[1; 500]), Verdict::Queued);
         }
         assert!(outbox.tail.capacity() <= 4 * limit, "{}", outbox.tail.capacity());
+    }
+
+    #[test]
+    fn what_waits_holds_no_more_than_it_needs() {
+        const MIB: usize = 1 << 20;
+        let held = |outbox: &Outbox| {
+            let own = |part: &Part| match part {
+                Part::Own(bytes) => bytes.capacity(),
+                Part::Shared(_) => 0,
+            };
+            outbox.tail.capacity() + outbox.parts.iter().map(own).sum::<usize>()
+        };
+        let numbered: Vec<u8> = (0..MIB).map(|at| u8::try_from(at % 251).unwrap()).collect();
+        for shared_behind in [false, true] {
+            let mut outbox = Outbox::new(4 * MIB);
+            let _ = outbox.push(&numbered);
+            if shared_behind {
+                let _ = outbox.push_shared(big(b'x'));
+            }
+            while outbox.queued_bytes() > SHARED_MIN + 7 {
+                outbox.advance(7_777.min(outbox.queued_bytes() - SHARED_MIN - 7));
+                assert!(held(&outbox) <= 3 * outbox.queued_bytes() + SPARE_MAX);
+                let whole: Vec<u8> = outbox.pieces().flatten().copied().collect();
+                let from = MIB + usize::from(shared_behind) * SHARED_MIN - outbox.queued_bytes();
+                assert!(whole.starts_with(&numbered[from..]), "nothing is lost");
+            }
+        }
+        let mut outbox = Outbox::new(4 * MIB);
+        outbox.lend(Vec::with_capacity(MIB));
+        let _ = outbox.push(b"a word");
+        outbox.give_spare_back();
+        assert_eq!(contents(&outbox), b"a word");
+        assert!(held(&outbox) <= SPARE_MAX, "a warm buffer that nobody takes");
+    }
+
+    #[test]
+    fn shrinking_moves_little_beside_what_is_written() {
+        let mut outbox = Outbox::new(1 << 20);
+        let (mut taken, mut moved) = (0, 0);
+        for round in 0..20_000_usize {
+            while outbox.push(&[0; 9_999]) == Verdict::Queued && round % 64 == 0 {}
+            let capacity = outbox.tail.capacity();
+            let step = (round * 7_919 % 30_000).min(outbox.queued_bytes() - 1);
+            outbox.advance(step);
+            taken += step;
+            if outbox.tail.capacity() < capacity {
+                moved += outbox.queued_bytes();
+            }
+        }
+        assert!(moved <= 2 * taken, "{moved} of {taken}");
     }
 }

@@ -205,6 +205,7 @@ fn send_all(connection: &mut Connection) -> io::Result<u64> {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 connection.writable = false;
+                connection.outbox.give_spare_back();
                 break;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

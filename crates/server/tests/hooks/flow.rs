@@ -1,9 +1,11 @@
 //! Messages between connections and workers: order, size, slowness, goodbye.
 
-use crate::client::{Client, Heard};
+use crate::client::{Client, Heard, Raw};
 use crate::order::slow_client;
 use crate::runner::tests;
-use crate::server::{Server, wait_until};
+use crate::server::{PATIENCE, Server, wait_until};
+use socket2::{Domain, Socket, Type};
+use std::io::Read;
 use tungstenite::Message;
 
 tests![
@@ -18,6 +20,7 @@ tests![
     a_worker_full_of_output_closes_the_fattest,
     a_broadcast_larger_than_the_worker_reaches_all_that_read,
     a_turn_ends_though_more_connections_are_ready,
+    what_is_unsent_holds_no_memory_of_what_was_sent,
     a_worker_nearly_full_of_output_drops_what_may_be_dropped,
     a_disconnect_reaches_any_worker,
     a_stale_id_is_nobody,
@@ -239,6 +242,47 @@ fn a_worker_nearly_full_of_output_drops_what_may_be_dropped() {
     });
     one.say("echo still open");
     while one.hear() != Heard::Text("still open".into()) {}
+}
+
+/// Each reads most of what waits for it, and then no more.
+fn what_is_unsent_holds_no_memory_of_what_was_sent() {
+    const READERS: u64 = 24;
+    const LEFT: u64 = 32 << 10;
+    let settings = [("server.workers", "1"), ("websocket.max_message", "1MiB")];
+    let server = Server::start(&settings);
+    let mut sender = server.client();
+    let worker = |name: &str| server.status()["workers"][0][name].as_u64().expect("a number");
+    let before = worker("rss_bytes");
+    let mut readers = Vec::new();
+    for _ in 0..READERS {
+        let mut reader = barely_reading_client(&server);
+        let others = worker("unsent_bytes");
+        while worker("unsent_bytes") < others + (800 << 10) {
+            assert_eq!(sender.ask(&format!("flood {} 1 65536", reader.id)), "1 taken");
+        }
+        let mut some = vec![0; 8 << 10];
+        while worker("unsent_bytes") > others + LEFT {
+            reader.socket.get_mut().read_exact(&mut some).expect("there is more");
+        }
+        readers.push(reader);
+    }
+    let unsent = worker("unsent_bytes");
+    assert!(unsent <= READERS * LEFT, "{unsent}");
+    let held = worker("rss_bytes").saturating_sub(before);
+    assert!(held < 3 * unsent + READERS * (64 << 10) + (3 << 20), "{held} bytes for {unsent}");
+}
+
+/// A client for which the kernel keeps next to nothing, as far away, on both sides.
+fn barely_reading_client(server: &Server) -> Client {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(4 << 10).expect("a small buffer");
+    socket.set_tcp_mss(536).expect("small segments");
+    socket.connect(&server.address.into()).expect("accepted");
+    let mut raw = Raw { stream: socket.into(), heard: Vec::new() };
+    raw.stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    raw.ask_upgrade("/");
+    assert_eq!(raw.hear().0, 101);
+    raw.into_client()
 }
 
 fn a_disconnect_reaches_any_worker() {
