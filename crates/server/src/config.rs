@@ -117,6 +117,8 @@ pub const WORKERS_MAX: u16 = 1_024;
 pub const TASK_WORKERS_MAX: u16 = 256;
 /// Rows of the session table, at most.
 pub const SESSIONS_MAX: u64 = 16 << 20;
+/// Connections a second that a rate can tell apart, at most: one a microsecond.
+pub const ACCEPT_RATE_MAX: u64 = 1_000_000;
 /// How many of the largest messages the receive pool must hold at once.
 pub const POOL_MESSAGES: u64 = 4;
 /// How many of the largest outboxes `websocket.send_buffer_total` must hold.
@@ -164,13 +166,13 @@ pub const SERVER_KEYS: &[KeySpec] = &[
     ),
     reload(
         "server.accept_rate",
-        KeyKind::Count { min: 0, max: MIB },
+        KeyKind::Count { min: 0, max: ACCEPT_RATE_MAX },
         "0",
         "Connections accepted a second; others wait in the kernel's queue; 0 is any number.",
     ),
     reload(
         "server.accept_rate_per_ip",
-        KeyKind::Count { min: 0, max: MIB },
+        KeyKind::Count { min: 0, max: ACCEPT_RATE_MAX },
         "0",
         "Connections a second that one client address may open; 0 is any number.",
     ),
@@ -526,6 +528,8 @@ mod tests {
             ("table.max_sessions", "0", "at least 1"),
             ("table.max_sessions", "16777217", "at most 16777216"),
             ("websocket.max_message", "65MiB", "at most 64MiB"),
+            ("server.accept_rate", "1000001", "at most 1000000"),
+            ("server.accept_rate_per_ip", "1000001", "at most 1000000"),
             ("server.listen", "", "at least one address"),
             ("server.listen", "localhost:1", "\"localhost:1\""),
             ("server.listen", "127.0.0.1:1,127.0.0.1:1", "twice"),
