@@ -8,7 +8,7 @@ use crate::clock::Millis;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Words per process row; a multiple of a cache line, so that two writers never share one.
-pub const ROW_WORDS: usize = 64;
+pub const ROW_WORDS: usize = 96;
 
 macro_rules! cells {
     ($($(#[$doc:meta])* $name:ident = $index:expr;)*) => {
@@ -106,6 +106,14 @@ cells! {
     AcceptDelayed = 58;
     /// Process: messages refused because their address had `websocket.receive_share` of the pool.
     PoolShareFull = 59;
+    /// Process: connections handed to workers of other slots.
+    MovedOut = 64;
+    /// Process: connections taken up from workers of other slots.
+    MovedIn = 65;
+    /// Process: recipients of mail sent on to the worker that serves them.
+    Forwarded = 66;
+    /// Process: connections closed because mail for them was lost with a worker.
+    LostMail = 67;
     /// Task process: the task in hand, 0 if none.
     TaskInHand = 40;
     /// Task process: the slot that asked for it.

@@ -18,6 +18,10 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+mod moves;
+
+pub(crate) use moves::Passage;
+
 /// Where a row is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Phase {
@@ -72,10 +76,14 @@ struct Columns {
     message: [CounterId; 2],
     cut: [CounterId; 2],
     compression: CounterId,
+    route: CounterId,
+    in_transit: CounterId,
+    passage: CounterId,
+    strikes: CounterId,
     subprotocol: ColumnId,
 }
 
-const COUNTERS: [&str; 19] = [
+const COUNTERS: [&str; 23] = [
     "state",
     "descriptor",
     "home",
@@ -95,6 +103,10 @@ const COUNTERS: [&str; 19] = [
     "cut_ends",
     "cut_length",
     "compression",
+    "route",
+    "in_transit",
+    "passage",
+    "strikes",
 ];
 
 /// Longest subprotocol a row keeps, in bytes.
@@ -149,6 +161,10 @@ impl Sessions {
             message: [counter("message_ends"), counter("message_length")],
             cut: [counter("cut_ends"), counter("cut_length")],
             compression: counter("compression"),
+            route: counter("route"),
+            in_transit: counter("in_transit"),
+            passage: counter("passage"),
+            strikes: counter("strikes"),
             subprotocol: schema
                 .column("subprotocol")
                 .expect("`schema` adds every framework column by this name"),
@@ -442,6 +458,11 @@ impl Sessions {
 
     pub(crate) fn owned_by(&self, slot: SlotId) -> impl Iterator<Item = ConnId> + '_ {
         self.rows.owned_by(slot.0).map(ConnId::from_row)
+    }
+
+    /// Every connection with a row, in whatever phase, of whatever slot.
+    pub(crate) fn all(&self) -> impl Iterator<Item = ConnId> + '_ {
+        self.rows.iter().map(ConnId::from_row)
     }
 
     pub(crate) fn rows(&self) -> &Rows {

@@ -15,7 +15,7 @@ use crate::scoreboard::{Cell, ChildState};
 use crate::sessions::{Phase, Service};
 use crate::sys::{descriptor, fork};
 use mio::unix::SourceFd;
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::os::fd::RawFd;
 use tracing::{info, warn};
 
@@ -27,7 +27,6 @@ impl<A: App> Master<A> {
     /// connections without a row died with it.
     pub(super) fn mark_lost(&mut self, slot: u16, generation: u32) {
         let sessions = &self.shared.sessions;
-        let mut by_descriptor: HashMap<RawFd, ConnId> = HashMap::new();
         let rows: Vec<ConnId> = sessions.owned_by(SlotId(slot)).collect();
         for conn in rows {
             let phase = sessions.phase(conn);
@@ -42,11 +41,8 @@ impl<A: App> Master<A> {
             if service != Service::Clean {
                 sessions.set_state(conn, Phase::Lost, service);
             }
-            if let Some(descriptor) = sessions.descriptor(conn) {
-                by_descriptor.insert(descriptor, conn);
-            }
         }
-        self.close_unclaimed(slot, generation, &by_descriptor);
+        self.close_unclaimed(slot, generation);
         self.shared.timers.recover(SlotId(slot));
         self.shared.timers.rearm(SlotId(slot));
         self.recover_pool();
@@ -79,16 +75,22 @@ impl<A: App> Master<A> {
     }
 
     /// Closes connections of a dead worker that no row names, and what was left for it.
-    fn close_unclaimed(&self, slot: u16, generation: u32, by_descriptor: &HashMap<RawFd, ConnId>) {
+    fn close_unclaimed(&self, slot: u16, generation: u32) {
         let ledger = self.shared.ledger;
+        // Rows of all slots: the ledger names a connection's next owner before its row does, so a number
+        // of the dead may belong to a row that is still another's.
+        let claimed: HashSet<RawFd> = self
+            .shared
+            .sessions
+            .all()
+            .filter_map(|conn| self.shared.sessions.descriptor(conn))
+            .collect();
         for number in 0..ledger.len() {
             let Ok(number) = RawFd::try_from(number) else { break };
             let Some(entry) = ledger.entry(number) else { continue };
             let dead = entry.holder.slot == slot && entry.holder.generation.0 <= generation;
             let orphaned = match entry.kind {
-                DescriptorKind::Handshaking | DescriptorKind::Session => {
-                    !by_descriptor.contains_key(&number)
-                }
+                DescriptorKind::Handshaking | DescriptorKind::Session => !claimed.contains(&number),
                 // What a predecessor left for the one that died now.
                 DescriptorKind::Rest => true,
                 DescriptorKind::Master | DescriptorKind::Private => false,

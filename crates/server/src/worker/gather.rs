@@ -81,6 +81,13 @@ impl Gatherings {
         }
     }
 
+    /// Forgets what is gathered for a connection; what is saved goes on in the pool.
+    pub(super) fn forget(&mut self, conn: ConnId) {
+        if let Some(gathering) = self.take(conn) {
+            self.give_back(gathering);
+        }
+    }
+
     /// Forgets everything; what is saved goes on in the pool.
     pub(super) fn clear(&mut self) {
         *self = Self::default();

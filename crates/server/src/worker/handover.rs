@@ -98,7 +98,7 @@ impl<A: App> Worker<'_, A> {
         open && (output_left || sessions.service(conn) == Some(Service::Clean))
     }
 
-    fn adopt_session(&mut self, conn: ConnId, left: &Leftover, why: Adoption) {
+    pub(super) fn adopt_session(&mut self, conn: ConnId, left: &Leftover, why: Adoption) {
         let Some(key) = self.take_up_session(conn) else { return };
         let closing = self.core.shared.sessions.phase(conn) == Some(Phase::Closing);
         let now = self.core.now;

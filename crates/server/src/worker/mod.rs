@@ -15,6 +15,7 @@ mod gather;
 mod handover;
 mod http_exchange;
 mod leftover;
+mod moving;
 mod pong;
 mod pool_limits;
 mod receive;
