@@ -69,7 +69,7 @@ fn the_status_has_every_field_that_scripts_rely_on() {
 }
 
 /// As JSON pointers; `docs/operations.md` names each of them.
-pub(crate) const STATUS_FIELDS: [&str; 63] = [
+pub(crate) const STATUS_FIELDS: [&str; 65] = [
     "/name",
     "/version",
     "/pid",
@@ -84,6 +84,8 @@ pub(crate) const STATUS_FIELDS: [&str; 63] = [
     "/sessions/logged_in",
     "/sessions/peak",
     "/sessions/refused",
+    "/descriptors/open",
+    "/descriptors/unknown",
     "/workers/0/slot",
     "/workers/0/pid",
     "/workers/0/generation",

@@ -159,10 +159,12 @@ impl<A: App> Server<A> {
 
     /// How many descriptors there may be; that `max_sessions` fits is checked.
     fn check_descriptors(&self) -> Result<usize, StartError> {
-        let limit = limits::raise_descriptor_limit().map_err(|source| StartError::System {
-            what: "the limit of open descriptors cannot be asked for",
-            source,
+        let (was, limit) = limits::raise_descriptor_limit().map_err(|source| {
+            StartError::System { what: "the limit of open descriptors cannot be asked for", source }
         })?;
+        if was < limit {
+            tracing::info!(was, limit, "the limit of open descriptors is raised");
+        }
         let config = &self.config;
         let slots = u64::from(config.workers);
         let processes = slots * 2

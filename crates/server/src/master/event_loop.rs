@@ -291,7 +291,7 @@ impl<A: App> Master<A> {
         {
             self.reap_quietly();
         }
-        self.sweep.go_on(&self.shared);
+        self.sweep.go_on(&self.shared, self.now);
         self.recover_pool_later();
         let stuck: Vec<i32> = self
             .children

@@ -2,14 +2,22 @@
 //!
 //! Only two kinds are looked for, which only this crate opens: sockets of our listen addresses, and our
 //! memfds. Such a number may also have just been opened by a living neighbour, so it is closed only if
-//! it is still the same object without an entry after every other worker has finished a turn.
+//! it is still the same object without an entry after every other worker has finished a turn. A worker
+//! that does not serve yet, or no more, has no turns to go by: what it opens (a parcel, on its way) it
+//! closes at once, and [`LOOKS`] looks lie in between.
 
+use crate::clock::Millis;
 use crate::ledger::Ledger;
 use crate::shared::Shared;
 use crate::sys::{descriptor, socket};
 use crate::wiring::Wiring;
 use std::os::fd::RawFd;
 use tracing::warn;
+
+/// Looks before suspects are closed, at least. Counted, since a machine that was paused has missed them.
+const LOOKS: u32 = 5;
+/// The time between two looks that count, at least.
+const LOOK_MS: u64 = 20;
 
 /// A sweep that may be under way.
 #[derive(Debug)]
@@ -18,11 +26,13 @@ pub(super) struct Sweep {
     suspects: Vec<(RawFd, (u64, u64))>,
     /// By slot: the stamp at the beginning; `None` once the worker has finished a turn since.
     stamps: Vec<Option<u64>>,
+    looks: u32,
+    last_look: Millis,
 }
 
 impl Sweep {
     pub(super) fn new(ledger: Ledger) -> Self {
-        Self { ledger, suspects: Vec::new(), stamps: Vec::new() }
+        Self { ledger, suspects: Vec::new(), stamps: Vec::new(), looks: 0, last_look: Millis(0) }
     }
 
     /// Lists what is suspect now. Suspects of an earlier sweep are listed again.
@@ -39,11 +49,12 @@ impl Sweep {
         let busy =
             |slot| Some(shared.scoreboard.worker(slot).stamp()).filter(|stamp| stamp & 1 == 1);
         self.stamps = (0..workers).map(busy).collect();
+        self.looks = 0;
     }
 
     /// Closes what is still suspect once every worker has finished a turn.
-    pub(super) fn go_on(&mut self, shared: &Shared) {
-        if self.suspects.is_empty() {
+    pub(super) fn go_on(&mut self, shared: &Shared, now: Millis) {
+        if self.suspects.is_empty() || now.since(self.last_look) < LOOK_MS {
             return;
         }
         for (slot, stamp) in self.stamps.iter_mut().enumerate() {
@@ -51,7 +62,9 @@ impl Sweep {
                 *stamp = None;
             }
         }
-        if self.stamps.iter().any(Option::is_some) {
+        self.looks += 1;
+        self.last_look = now;
+        if self.stamps.iter().any(Option::is_some) || self.looks < LOOKS {
             return;
         }
         for (number, identity) in self.suspects.drain(..) {

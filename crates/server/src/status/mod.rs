@@ -3,6 +3,7 @@
 //! Knows the names and shapes the outside relies on (section 4 of the contract). Asks no process
 //! anything, so it can be told while a worker is stuck.
 
+mod descriptor_figures;
 mod process_figures;
 
 use crate::clock;
@@ -125,6 +126,7 @@ pub fn status(facts: &ServerFacts<'_>, shared: &Shared) -> Json {
         "listen": facts.listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "config": facts.config,
         "sessions": sessions(shared),
+        "descriptors": descriptor_figures::descriptors(shared.ledger),
         "workers": workers,
         "timer": with(base(&timer), json!({
             "armed": timer.value(Cell::TimersArmed),

@@ -114,14 +114,20 @@ pub(crate) fn open_pidfd(pid: i32) -> io::Result<RawFd> {
 
 /// Every open descriptor number of this table, but the one that was opened to look.
 pub(crate) fn open_numbers() -> io::Result<Vec<RawFd>> {
+    let mut numbers = listed_numbers()?;
+    // The directory itself was open while it was read, and is closed by now.
+    numbers.retain(|number| identity(*number).is_some());
+    Ok(numbers)
+}
+
+/// The same with the one that was opened to look, and without a call for each number.
+pub(crate) fn listed_numbers() -> io::Result<Vec<RawFd>> {
     let mut numbers = Vec::new();
     for entry in std::fs::read_dir("/proc/self/fd")? {
         if let Some(number) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) {
             numbers.push(number);
         }
     }
-    // The directory itself was open while it was read, and is closed by now.
-    numbers.retain(|number| identity(*number).is_some());
     Ok(numbers)
 }
 

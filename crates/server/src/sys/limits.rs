@@ -3,11 +3,17 @@
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::io;
 
-/// Raises the limit on descriptors to the highest this process may have, and gives it.
-pub(crate) fn raise_descriptor_limit() -> io::Result<u64> {
+/// Raises the limit on descriptors to the highest this process may have; gives what it was and what it
+/// is.
+pub(crate) fn raise_descriptor_limit() -> io::Result<(u64, u64)> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft < hard {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     }
-    Ok(hard)
+    Ok((soft, hard))
+}
+
+/// The limit on descriptors as it is.
+pub(crate) fn descriptor_limit() -> io::Result<u64> {
+    Ok(getrlimit(Resource::RLIMIT_NOFILE)?.0)
 }

@@ -1,7 +1,7 @@
 //! The worker's loop: tokens to calls, no decisions.
 //!
 //! A turn, always in this order: poll → events → signals → pipe → answers → listeners → mailbox →
-//! ready list → sweep → settle (mail out, output out, state words clean) → scoreboard.
+//! ready list → sweep → settle (mail out, output out, state words clean) → mail that waits → scoreboard.
 
 use super::core::{FIRST_CONNECTION, LISTENER, MAILBOX, PIPE, SIGNALS};
 use super::state::{Input, Leaving};
@@ -59,6 +59,11 @@ impl<A: App> Worker<'_, A> {
                 // Before it serves it has no connections, at rest they are the successor's already.
                 self.core.post.flush();
             }
+            if self.core.life.serving() {
+                // Every turn: a busy client must not keep waiting mail from a mailbox that has room
+                // again. Within the turn: what is opened for it is a living worker's.
+                self.core.post.retry();
+            }
             self.look();
             self.publish();
             if stamps || self.core.life.serving() {
@@ -77,11 +82,9 @@ impl<A: App> Worker<'_, A> {
                 || !core.answers.is_empty()
                 || core.mail_ready
                 || core.life.accepting() && core.accept_ready);
-        // Every turn: a busy client must not keep waiting mail from a mailbox that has room again.
-        let mail_waits = core.life.serving() && !core.post.retry();
         let timeout_ms = if waits {
             0
-        } else if mail_waits {
+        } else if core.life.serving() && core.post.spilled_bytes() > 0 {
             RETRY_MAIL_MS
         } else {
             sweep::SWEEP_EVERY_MS

@@ -45,7 +45,8 @@ pub(crate) fn serve(place: Place) -> ExitCode {
         }
     };
     let reread = place.clone();
-    let mut server = Server::new(RecordingApp { place: place.clone() }, config)
+    let quiet = place.is_marked("quiet");
+    let mut server = Server::new(RecordingApp { place: place.clone(), quiet }, config)
         .config_source(Box::new(move || settings(&reread)));
     if place.is_marked("with_helper") {
         let stdio = place.is_marked("helper_with_stdio");
@@ -83,6 +84,8 @@ fn note(place: &Place, role: &str, hook: &str, arguments: impl Display) {
 
 pub(crate) struct RecordingApp {
     place: Place,
+    /// Nothing is recorded outside the master: no hook opens anything.
+    quiet: bool,
 }
 
 impl RecordingApp {
@@ -91,6 +94,9 @@ impl RecordingApp {
     }
 
     fn at(&self, context: &Context<'_, Self>, hook: &str, arguments: impl Display) {
+        if self.quiet {
+            return;
+        }
         let role = match context.role() {
             Role::Worker(slot) => format!("worker{slot}"),
             Role::Task(place) => format!("task{place}"),

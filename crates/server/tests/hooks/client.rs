@@ -50,6 +50,37 @@ impl Client {
         client
     }
 
+    /// The same where the server may die under it: `None` if it did.
+    pub(crate) fn try_connect(address: SocketAddr) -> Option<Self> {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        let (socket, _) = tungstenite::client(format!("ws://{address}/"), stream).ok()?;
+        let mut client = Self { socket, id: String::new(), slot: 0, pid: 0 };
+        let answer = client.try_ask("id")?;
+        let words: Vec<&str> = answer.split(' ').collect();
+        let ["id", id, slot, pid] = words[..] else { panic!("not an id: {answer}") };
+        (client.id, client.slot, client.pid) = (id.into(), slot.parse().ok()?, pid.parse().ok()?);
+        Some(client)
+    }
+
+    /// The answer; `None` if the connection ends first.
+    pub(crate) fn try_ask(&mut self, text: &str) -> Option<String> {
+        self.socket.send(Message::text(text)).ok()?;
+        match self.hear() {
+            Heard::Text(answer) => Some(answer),
+            Heard::Silence => panic!("neither an answer nor an end came: {text}"),
+            _ => None,
+        }
+    }
+
+    /// What comes within a second.
+    pub(crate) fn hear_soon(&mut self) -> Heard {
+        self.set_patience(Duration::from_secs(1));
+        let heard = self.hear();
+        self.set_patience(PATIENCE);
+        heard
+    }
+
     /// Session id, slot and worker's pid, as of now.
     pub(crate) fn who(&mut self) -> (String, u16, i32) {
         let answer = self.ask("id");
@@ -171,6 +202,22 @@ pub(crate) struct Raw {
 impl Raw {
     pub(crate) fn connect(address: SocketAddr) -> Self {
         Self { stream: stream(address), heard: Vec::new() }
+    }
+
+    /// The same where the server may be short of everything.
+    pub(crate) fn try_connect(address: SocketAddr) -> Option<Self> {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
+        Some(Self { stream, heard: Vec::new() })
+    }
+
+    pub(crate) fn try_write(&mut self, bytes: &[u8]) {
+        // Whoever is gone does not take it.
+        let _ = self.stream.write_all(bytes);
+    }
+
+    /// Ends it by a reset.
+    pub(crate) fn reset(self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).expect("an option");
     }
 
     pub(crate) fn get(&mut self, path: &str) {

@@ -2,8 +2,12 @@
 
 use crate::app::RecordingApp;
 use dunlin_server::{ConnId, Context, Handshake, Message, RequestId, Response, SlotId, TimerId};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, raise};
 use serde::{Deserialize, Serialize};
+use socket2::{Domain, Socket, Type};
+use std::net::SocketAddr;
+use std::os::fd::IntoRawFd;
 use std::str::FromStr;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -193,10 +197,21 @@ fn misbehave(verb: &str, rest: &str) -> String {
         "sleep" => thread::sleep(Duration::from_millis(number(rest))),
         "panic" => panic!("as it was told"),
         "die" => die(),
+        "leak" => return leak(number(rest)),
         "exit" => std::process::exit(number(rest)),
         other => return format!("no such command: {other}"),
     }
     "slept".into()
+}
+
+/// Opens what a worker opens, a socket of the server's port and a memfd, and notes neither: as one does
+/// that is killed before it can.
+fn leak(port: u16) -> String {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_reuse_port(true).expect("as the listeners");
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], port)).into()).expect("their port");
+    let memfd = memfd_create(c"dunlin", MFdFlags::empty()).expect("a memfd");
+    format!("leaked {} {}", socket.into_raw_fd(), memfd.into_raw_fd())
 }
 
 pub(crate) fn die() -> ! {

@@ -18,6 +18,7 @@ mod crashes;
 mod door;
 mod flow;
 mod handshakes;
+mod ledger;
 mod leftovers;
 mod opening;
 mod order;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         reloads::TESTS,
         leftovers::TESTS,
         crashes::TESTS,
+        ledger::TESTS,
         flow::TESTS,
         door::TESTS,
         compression::TESTS,
