@@ -4,6 +4,10 @@
 //! half by the process itself only, once per turn; readers never wait, so the status can be read
 //! while a worker is stuck. Figures belong to the slot and go on over its lives.
 
+mod errand;
+
+pub(crate) use errand::Errand;
+
 use crate::clock::Millis;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -28,6 +32,8 @@ cells! {
     State = 2;
     /// Master: how often a dead process was replaced.
     Restarts = 3;
+    /// Master: how often its worker was killed as stuck.
+    StuckKilled = 5;
     /// Process: turn count, with the lowest bit set while it is busy.
     Stamp = 8;
     /// Process: when the turn under way began, in monotonic milliseconds.
@@ -114,6 +120,12 @@ cells! {
     Forwarded = 66;
     /// Process: connections closed because mail for them was lost with a worker.
     LostMail = 67;
+    /// Process: the code of what it is about; see `Errand`.
+    Errand = 72;
+    /// Process: the connection it is about, 0 for none.
+    ErrandConn = 73;
+    /// Process: connections closed because taking them up had killed three workers.
+    Poisonous = 74;
     /// Task process: the task in hand, 0 if none.
     TaskInHand = 40;
     /// Task process: the slot that asked for it.

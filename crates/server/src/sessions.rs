@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 mod moves;
 
-pub(crate) use moves::Passage;
+pub(crate) use moves::{Passage, STRIKES_MAX};
 
 /// Where a row is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -170,7 +170,8 @@ impl<A: App> Master<A> {
                 let timers = self.shared.timers;
                 (0..self.config.workers).for_each(|slot| timers.rearm(SlotId(slot)));
             }
-            Seat::Worker(_) | Seat::Process(_) => {}
+            Seat::Worker(slot) => self.strike(slot, generation),
+            Seat::Process(_) => {}
         }
         self.input(Input::Ended(seat, generation));
     }
@@ -310,11 +311,12 @@ impl<A: App> Master<A> {
         let Some(slot) = self.stuck.look(self.now, &stamps, self.config.stuck_after_ms) else {
             return;
         };
-        let pid = board.worker(slot).value(Cell::Pid);
-        if let Ok(pid) = i32::try_from(pid)
+        let row = board.worker(slot);
+        if let Ok(pid) = i32::try_from(row.value(Cell::Pid))
             && pid > 0
         {
-            error!(slot, pid, "a worker is stuck in one turn: killed");
+            super::stuck_report::log(slot, pid, row, &self.shared.sessions);
+            row.add(Cell::StuckKilled, 1);
             fork::kill(pid);
         }
     }

@@ -15,7 +15,9 @@ mod signals;
 mod spawn;
 mod state;
 mod status_pipe;
+mod strikes;
 mod stuck;
+mod stuck_report;
 mod sweep;
 
 pub(crate) use listeners::{ListenError, bind_all};

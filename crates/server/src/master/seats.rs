@@ -125,6 +125,8 @@ pub(super) struct SeatState {
     pub(super) restarts: u64,
     /// Deaths in a row in the middle of an adoption.
     pub(super) adoption_deaths: u32,
+    /// The death that comes is put down to one connection, not to the adoption as a whole.
+    pub(super) blamed: bool,
     /// Short lives in a row.
     short_lives: u32,
     /// When the last process was started.

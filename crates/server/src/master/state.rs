@@ -323,8 +323,9 @@ impl State {
         if stopping {
             return;
         }
+        let blamed = std::mem::take(&mut state.blamed);
         if life.phase == Phase::Adopting {
-            state.adoption_deaths += 1;
+            state.adoption_deaths += u32::from(!blamed);
             self.fail_reload(seat, "the successor died while it took over");
         }
         let Some(state) = self.seats.get_mut(&seat) else { return };
@@ -338,6 +339,13 @@ impl State {
                 state.restarts += 1;
                 state.note_death(now, life.phase != Phase::Adopting);
             }
+        }
+    }
+
+    /// The end of a seat's owner that is to be told next is one connection's doing.
+    pub(super) fn blame_connection(&mut self, seat: Seat) {
+        if let Some(state) = self.seats.get_mut(&seat) {
+            state.blamed = true;
         }
     }
 

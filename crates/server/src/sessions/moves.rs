@@ -26,6 +26,9 @@ pub(crate) enum Passage {
 
 const GOING: u64 = 1 << 32;
 
+/// Deaths that taking up one connection may cost; then it is closed.
+pub(crate) const STRIKES_MAX: u64 = 3;
+
 impl Sessions {
     /// The slot whose worker serves the connection; `None` if it is gone.
     #[must_use]

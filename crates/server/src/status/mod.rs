@@ -172,6 +172,7 @@ fn sessions(shared: &Shared) -> Json {
         "refused": board.worker_sum(Cell::TableFull),
         "lost_handling": board.worker_sum(Cell::LostHandling),
         "lost_writing": board.worker_sum(Cell::LostWriting),
+        "poisonous": board.worker_sum(Cell::Poisonous),
         "pool_blocks": shared.pool.blocks(),
         "pool_blocks_free": shared.pool.free_blocks(),
     })
@@ -193,6 +194,7 @@ fn worker(slot: usize, row: &ProcessRow, mailbox_bytes: Option<u64>) -> Json {
             "slot": slot,
             "generation": row.generation(),
             "busy_ms": busy_ms(row),
+            "stuck_killed": row.value(Cell::StuckKilled),
             "connections": row.value(Cell::Connections),
             "sessions": row.value(Cell::Sessions),
             "accepted": row.value(Cell::Accepted),

@@ -7,7 +7,7 @@ use super::core::Core;
 use crate::app::App;
 use crate::http::{Refusal, encode_refusal};
 use crate::ledger::DescriptorKind;
-use crate::scoreboard::Cell;
+use crate::scoreboard::{Cell, Errand};
 use crate::sys::{descriptor, socket};
 use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
@@ -139,7 +139,7 @@ impl<A: App> Worker<'_, A> {
             core.transport_lost(key);
             return;
         }
-        self.hook(|app, context| app.connect(context, peer));
+        self.hook_of(Errand::Connect, None, |app, context| app.connect(context, peer));
     }
 
     /// Why a client at this address cannot be let in, but for the number of its connections.

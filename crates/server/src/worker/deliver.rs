@@ -10,7 +10,7 @@ use crate::ids::{ConnId, TaskId, TimerId};
 use crate::ipc::codec;
 use crate::ipc::mail::{Mail, Recipients, failure_of};
 use crate::ipc::mailbox::Taken;
-use crate::scoreboard::Cell;
+use crate::scoreboard::{Cell, Errand};
 use crate::websocket::Opcode;
 use tracing::error;
 
@@ -92,7 +92,9 @@ impl<A: App> Worker<'_, A> {
             Mail::Finish { task, failure, result } => self.finish_task(*task, *failure, result),
             Mail::Pipe { from, message } => match codec::decode_value(message) {
                 Ok(message) => {
-                    self.hook(|app, context| app.pipe_message(context, (*from).into(), message));
+                    self.hook_of(Errand::PipeMessage, None, |app, context| {
+                        app.pipe_message(context, (*from).into(), message);
+                    });
                 }
                 Err(error) => error!(%error, "a pipe message was left out"),
             },
@@ -112,7 +114,9 @@ impl<A: App> Worker<'_, A> {
             _ => return,
         }
         self.core.shared.sessions.set_deadline(conn, None);
-        if self.hook(|app, context| app.deadline(context, conn)).is_none() {
+        let called =
+            self.hook_of(Errand::Deadline, Some(conn), |app, context| app.deadline(context, conn));
+        if called.is_none() {
             self.close_after_panic(key);
         }
     }
@@ -120,7 +124,7 @@ impl<A: App> Worker<'_, A> {
     fn run_timer(&mut self, timer: TimerId, ticks: u64, due: u64) {
         let Some(payload) = self.core.shared.timers.take(timer, self.core.slot) else { return };
         let due = TimerDue { payload: &payload, ticks, due: Millis(due) };
-        self.hook(|app, context| app.timer(context, timer, &due));
+        self.hook_of(Errand::Timer, None, |app, context| app.timer(context, timer, &due));
     }
 
     fn finish_task(&mut self, task: u64, failure: u8, result: &[u8]) {
@@ -131,6 +135,8 @@ impl<A: App> Worker<'_, A> {
                 crate::app::TaskFailure::Undecodable
             }),
         };
-        self.hook(|app, context| app.finish(context, TaskId(task), result));
+        self.hook_of(Errand::Finish, None, |app, context| {
+            app.finish(context, TaskId(task), result)
+        });
     }
 }

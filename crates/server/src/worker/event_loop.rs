@@ -8,7 +8,7 @@ use super::state::{Input, Leaving};
 use super::{Worker, sweep};
 use crate::app::App;
 use crate::clock;
-use crate::scoreboard::Cell;
+use crate::scoreboard::{Cell, Errand};
 use crate::sys::signals;
 use mio::event::Event;
 use mio::{Events, Token};
@@ -137,6 +137,7 @@ impl<A: App> Worker<'_, A> {
             let Some(key) = self.core.ready.pop_front() else { return };
             if let Some(connection) = self.core.connections.get_mut(key) {
                 connection.queued = false;
+                self.core.row.note_errand(Errand::Serve, connection.conn());
                 if self.serve_readable(key) == super::receive::Reading::More {
                     self.core.make_ready(key);
                 }
@@ -162,6 +163,7 @@ impl<A: App> Worker<'_, A> {
             core.row.set(Cell::SpilledBytes, spilled);
             let unsent = u64::try_from(core.load.bytes()).unwrap_or(0);
             core.row.set(Cell::UnsentBytes, unsent);
+            core.row.end_errand();
         }
     }
 }

@@ -13,8 +13,8 @@ use super::leftover::{
 use crate::app::{Adoption, App, Closed, ClosedBy};
 use crate::ids::ConnId;
 use crate::ledger::DescriptorKind;
-use crate::scoreboard::Cell;
-use crate::sessions::{Phase, Service};
+use crate::scoreboard::{Cell, Errand};
+use crate::sessions::{Phase, STRIKES_MAX, Service};
 use crate::sys::{descriptor, socket};
 use crate::websocket::{FrameKind, encode_frame};
 use std::fs::File;
@@ -48,6 +48,20 @@ impl Core {
         Ok(Some(memfd))
     }
 
+    /// Frees a row and closes its descriptor, unseen: no hook, no word to the client. For what kills
+    /// whoever as much as closes it.
+    fn drop_unseen(&mut self, conn: ConnId) {
+        let sessions = &self.shared.sessions;
+        let Some(descriptor) = sessions.descriptor(conn) else { return };
+        crate::limited!(error, %conn, "a connection is dropped unseen: closing it killed workers");
+        self.shared.pool.free(sessions.message_chain(conn.row()));
+        self.shared.pool.free(sessions.cut_chain(conn.row()));
+        sessions.free(conn);
+        self.shared.ledger.clear(descriptor);
+        descriptor::close(descriptor);
+        self.row.add(Cell::Closed, 1);
+    }
+
     /// Throws away what was laid down: the successor failed, this worker goes on.
     pub(super) fn forget_rest(&mut self) {
         if let Some(memfd) = self.rest.take() {
@@ -74,7 +88,7 @@ impl<A: App> Worker<'_, A> {
         let sessions: Vec<ConnId> = self.core.shared.sessions.owned_by(self.core.slot).collect();
         for conn in sessions {
             if empty || !self.fit_for_adoption(conn, left.open.contains_key(&conn)) {
-                self.close_lost(conn);
+                self.lose(conn);
                 adopted.lost += 1;
             } else {
                 self.adopt_session(conn, &left, why);
@@ -96,9 +110,31 @@ impl<A: App> Worker<'_, A> {
         let sessions = &self.core.shared.sessions;
         let open = matches!(sessions.phase(conn), Some(Phase::Open | Phase::Closing));
         open && (output_left || sessions.service(conn) == Some(Service::Clean))
+            && sessions.strikes(conn) < STRIKES_MAX
+    }
+
+    /// Closes a connection that cannot be adopted.
+    fn lose(&mut self, conn: ConnId) {
+        let strikes = self.core.shared.sessions.strikes(conn);
+        if strikes >= STRIKES_MAX {
+            self.core.row.add(Cell::Poisonous, 1);
+        }
+        self.core.row.note_errand(Errand::CloseLost, Some(conn));
+        if strikes < 2 * STRIKES_MAX {
+            self.close_lost(conn);
+        } else {
+            self.core.drop_unseen(conn);
+        }
+        self.core.row.end_errand();
     }
 
     pub(super) fn adopt_session(&mut self, conn: ConnId, left: &Leftover, why: Adoption) {
+        self.core.row.note_errand(Errand::Adopt, Some(conn));
+        self.adopt_noted(conn, left, why);
+        self.core.row.end_errand();
+    }
+
+    fn adopt_noted(&mut self, conn: ConnId, left: &Leftover, why: Adoption) {
         let Some(key) = self.take_up_session(conn) else { return };
         let closing = self.core.shared.sessions.phase(conn) == Some(Phase::Closing);
         let now = self.core.now;
@@ -130,7 +166,7 @@ impl<A: App> Worker<'_, A> {
             self.core.transport_lost(key);
         }
         if !closing {
-            self.hook(|app, context| app.adopt(context, conn, why));
+            self.hook_of(Errand::Adopt, Some(conn), |app, context| app.adopt(context, conn, why));
         }
     }
 

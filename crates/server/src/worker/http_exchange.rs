@@ -15,7 +15,7 @@ use crate::http::{
 use crate::ids::RequestId;
 use crate::ledger::DescriptorKind;
 use crate::outbox::Verdict;
-use crate::scoreboard::Cell;
+use crate::scoreboard::{Cell, Errand};
 use crate::sessions::{Phase, Service};
 use std::mem;
 
@@ -115,7 +115,8 @@ impl<A: App> Worker<'_, A> {
             return self.serve_upgrade(key, id, request);
         }
         self.note_pending(key, Pending { id, request: request.clone(), upgrade: None });
-        match self.hook(|app, context| app.request(context, id, &request)) {
+        match self.hook_of(Errand::Request, None, |app, context| app.request(context, id, &request))
+        {
             Some(Reply::Now(response)) => self.answer(id, Answer::Response(response)),
             Some(Reply::Later) => {}
             None => self.answer(id, Answer::Response(Response::text(500, "internal error\n"))),
@@ -136,7 +137,9 @@ impl<A: App> Worker<'_, A> {
         let subprotocols = upgrade.subprotocols.clone();
         self.note_pending(key, Pending { id, request: request.clone(), upgrade: Some(upgrade) });
         let seen = UpgradeRequest { http: &request, peer, subprotocols: &subprotocols };
-        match self.hook(|app, context| app.handshake(context, id, &seen)) {
+        match self
+            .hook_of(Errand::Handshake, None, |app, context| app.handshake(context, id, &seen))
+        {
             Some(Handshake::Later) => {}
             Some(answer) => self.answer(id, Answer::Handshake(answer)),
             None => self.answer(id, Answer::Response(Response::text(500, "internal error\n"))),
@@ -272,7 +275,9 @@ impl<A: App> Worker<'_, A> {
             open.announced = true;
         }
         let seen = UpgradeRequest { http: request, peer, subprotocols: &upgrade.subprotocols };
-        if self.hook(|app, context| app.open(context, conn, &seen)).is_none() {
+        let called =
+            self.hook_of(Errand::Open, Some(conn), |app, context| app.open(context, conn, &seen));
+        if called.is_none() {
             self.close_after_panic(key);
         }
     }

@@ -32,8 +32,9 @@ use crate::app::{App, Closed, ClosedBy, StopReason};
 use crate::config::Config;
 use crate::context::Context;
 use crate::http::OriginPolicy;
-use crate::ids::{Generation, SlotId};
+use crate::ids::{ConnId, Generation, SlotId};
 use crate::ipc::pipe::{Control, WireAdoption, cut_sentence};
+use crate::scoreboard::Errand;
 use crate::shared::Shared;
 use crate::wiring::Wiring;
 use std::io;
@@ -123,6 +124,26 @@ impl<A: App> Worker<'_, A> {
             crate::limited!(error, "a hook panicked");
         }
         called.ok()
+    }
+
+    /// Calls a hook for a connection, or for none; what is about to be done is noted first, for the case
+    /// that the worker dies of it or never comes out of it.
+    fn hook_of<R>(
+        &mut self,
+        errand: Errand,
+        conn: Option<ConnId>,
+        call: impl FnOnce(&mut A, &mut Context<'_, A>) -> R,
+    ) -> Option<R> {
+        // The slot has one row of figures: it is its owner's.
+        let owns = self.core.life.serving();
+        if owns {
+            self.core.row.note_errand(errand, conn);
+        }
+        let called = self.hook(call);
+        if owns {
+            self.core.row.end_errand();
+        }
+        called
     }
 
     fn obey_pipe(&mut self) {

@@ -7,7 +7,7 @@ use super::Worker;
 use super::connection::{OpenStage, Stage};
 use crate::app::{App, Closed, ClosedBy, Message};
 use crate::ids::ConnId;
-use crate::scoreboard::Cell;
+use crate::scoreboard::{Cell, Errand};
 use crate::sys::socket;
 use crate::websocket::{Event, Opcode, Violation};
 use dunlin_table::PoolError;
@@ -296,7 +296,10 @@ impl<A: App> Worker<'_, A> {
                 Err(_) => return self.core.transport_lost(key),
             },
         };
-        if self.hook(|app, context| app.message(context, conn, message)).is_none() {
+        let called = self.hook_of(Errand::Message, Some(conn), |app, context| {
+            app.message(context, conn, message);
+        });
+        if called.is_none() {
             self.close_after_panic(key);
         }
     }

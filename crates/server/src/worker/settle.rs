@@ -9,7 +9,7 @@ use super::core::Core;
 use crate::app::{App, Closed, ClosedBy};
 use crate::clock::Millis;
 use crate::outbox::Crossing;
-use crate::scoreboard::Cell;
+use crate::scoreboard::{Cell, Errand};
 use crate::sessions::Service;
 use crate::sys::{descriptor, socket};
 use mio::unix::SourceFd;
@@ -76,7 +76,7 @@ impl<A: App> Worker<'_, A> {
         if let Some(crossing) = crossing
             && let Some(conn) = self.core.connections[key].conn()
         {
-            self.hook(|app, context| match crossing {
+            self.hook_of(Errand::Buffer, Some(conn), |app, context| match crossing {
                 Crossing::Full => app.buffer_full(context, conn),
                 Crossing::Empty => app.buffer_empty(context, conn),
             });
@@ -93,7 +93,9 @@ impl<A: App> Worker<'_, A> {
                 |closing| closing.closed.clone(),
             );
             if announced {
-                self.hook(|app, context| app.close(context, conn, &closed));
+                self.hook_of(Errand::Close, Some(conn), |app, context| {
+                    app.close(context, conn, &closed);
+                });
             }
             let core = &mut self.core;
             core.unbind_row(conn);

@@ -5,7 +5,7 @@
 //! processes never mix. The file is opened for each line: a descriptor that a worker kept would be one
 //! that nobody closes when it is killed.
 
-use crate::commands::{Work, connection, die, obey};
+use crate::commands::{Work, bound_memory, connection, die, obey};
 use crate::place::Place;
 use dunlin_server::app::Closed;
 use dunlin_server::clock::Millis;
@@ -168,6 +168,9 @@ impl App for RecordingApp {
 
     fn worker_start(&mut self, context: &mut Context<'_, Self>) -> Result<(), String> {
         self.at(context, "worker_start", "");
+        if self.place.is_marked("little_memory") {
+            bound_memory();
+        }
         let in_slot_1 = context.role() == Role::Worker(SlotId(1));
         let fails = self.place.is_marked("fail_worker_start")
             || in_slot_1 && self.place.is_marked("fail_worker_start_in_slot_1");
@@ -229,6 +232,9 @@ impl App for RecordingApp {
 
     fn adopt(&mut self, context: &mut Context<'_, Self>, conn: ConnId, why: Adoption) {
         self.at(context, "adopt", format_args!("{conn} {why:?}"));
+        if self.place.is_marked(&format!("poison_{conn}")) {
+            std::process::abort();
+        }
     }
 
     fn message(&mut self, context: &mut Context<'_, Self>, conn: ConnId, message: Message<'_>) {
@@ -284,6 +290,9 @@ impl App for RecordingApp {
     fn close(&mut self, context: &mut Context<'_, Self>, conn: ConnId, closed: &Closed) {
         let line = format!("{conn} {} {:?} {:?}", closed.code, closed.reason, closed.by);
         self.at(context, "close", line);
+        if self.place.is_marked(&format!("poison_close_{conn}")) {
+            std::process::abort();
+        }
     }
 
     fn pipe_message(&mut self, context: &mut Context<'_, Self>, from: Sender, message: String) {

@@ -3,9 +3,11 @@
 use crate::app::RecordingApp;
 use dunlin_server::{ConnId, Context, Handshake, Message, RequestId, Response, SlotId, TimerId};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, raise};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
+use std::fs;
 use std::net::SocketAddr;
 use std::os::fd::IntoRawFd;
 use std::str::FromStr;
@@ -24,6 +26,9 @@ pub(crate) enum Work {
     Push(u64, String),
     Tell(u16, String),
 }
+
+/// What a worker with little memory may take beside what it has at its start.
+const MORE_MEMORY_BYTES: u64 = 64 << 20;
 
 /// Does what a client says; gives the answer, empty where there is none.
 pub(crate) fn obey(context: &mut Context<'_, RecordingApp>, conn: ConnId, command: &str) -> String {
@@ -198,10 +203,32 @@ fn misbehave(verb: &str, rest: &str) -> String {
         "panic" => panic!("as it was told"),
         "die" => die(),
         "leak" => return leak(number(rest)),
+        "abort" => std::process::abort(),
+        "devour" => devour(),
+        "loop" => loop {
+            std::hint::spin_loop();
+        },
         "exit" => std::process::exit(number(rest)),
         other => return format!("no such command: {other}"),
     }
     "slept".into()
+}
+
+/// Takes memory until there is none.
+fn devour() -> ! {
+    let mut taken: Vec<Vec<u8>> = Vec::new();
+    loop {
+        taken.push(vec![taken.len() as u8 | 1; 1 << 20]);
+    }
+}
+
+/// Bounds this process's memory to a little more than it has.
+pub(crate) fn bound_memory() {
+    let status = fs::read_to_string("/proc/self/status").expect("it lives");
+    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).expect("its size");
+    let pages: u64 = size.trim().trim_end_matches(" kB").parse().expect("a number of KiB");
+    let bytes = (pages << 10) + MORE_MEMORY_BYTES;
+    setrlimit(Resource::RLIMIT_AS, bytes, bytes).expect("a limit may be lowered");
 }
 
 /// Opens what a worker opens, a socket of the server's port and a memfd, and notes neither: as one does

@@ -15,6 +15,7 @@ mod client;
 mod commands;
 mod compression;
 mod crashes;
+mod deaths;
 mod door;
 mod flow;
 mod handshakes;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         reloads::TESTS,
         leftovers::TESTS,
         crashes::TESTS,
+        deaths::TESTS,
         ledger::TESTS,
         flow::TESTS,
         door::TESTS,
