@@ -139,7 +139,7 @@ impl<A: App> Worker<'_, A> {
             core.transport_lost(key);
             return;
         }
-        self.hook_of(Errand::Connect, None, |app, context| app.connect(context, peer));
+        self.hook_for(Errand::Connect, None, |app, context| app.connect(context, peer));
     }
 
     /// Why a client at this address cannot be let in, but for the number of its connections.

@@ -92,7 +92,7 @@ impl<A: App> Worker<'_, A> {
             Mail::Finish { task, failure, result } => self.finish_task(*task, *failure, result),
             Mail::Pipe { from, message } => match codec::decode_value(message) {
                 Ok(message) => {
-                    self.hook_of(Errand::PipeMessage, None, |app, context| {
+                    self.hook_for(Errand::PipeMessage, None, |app, context| {
                         app.pipe_message(context, (*from).into(), message);
                     });
                 }
@@ -115,7 +115,7 @@ impl<A: App> Worker<'_, A> {
         }
         self.core.shared.sessions.set_deadline(conn, None);
         let called =
-            self.hook_of(Errand::Deadline, Some(conn), |app, context| app.deadline(context, conn));
+            self.hook_for(Errand::Deadline, Some(conn), |app, context| app.deadline(context, conn));
         if called.is_none() {
             self.close_after_panic(key);
         }
@@ -124,7 +124,7 @@ impl<A: App> Worker<'_, A> {
     fn run_timer(&mut self, timer: TimerId, ticks: u64, due: u64) {
         let Some(payload) = self.core.shared.timers.take(timer, self.core.slot) else { return };
         let due = TimerDue { payload: &payload, ticks, due: Millis(due) };
-        self.hook_of(Errand::Timer, None, |app, context| app.timer(context, timer, &due));
+        self.hook_for(Errand::Timer, None, |app, context| app.timer(context, timer, &due));
     }
 
     fn finish_task(&mut self, task: u64, failure: u8, result: &[u8]) {
@@ -135,7 +135,7 @@ impl<A: App> Worker<'_, A> {
                 crate::app::TaskFailure::Undecodable
             }),
         };
-        self.hook_of(Errand::Finish, None, |app, context| {
+        self.hook_for(Errand::Finish, None, |app, context| {
             app.finish(context, TaskId(task), result)
         });
     }

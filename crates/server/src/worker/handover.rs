@@ -166,7 +166,7 @@ impl<A: App> Worker<'_, A> {
             self.core.transport_lost(key);
         }
         if !closing {
-            self.hook_of(Errand::Adopt, Some(conn), |app, context| app.adopt(context, conn, why));
+            self.hook_for(Errand::Adopt, Some(conn), |app, context| app.adopt(context, conn, why));
         }
     }
 

@@ -115,7 +115,7 @@ impl<A: App> Worker<'_, A> {
             return self.serve_upgrade(key, id, request);
         }
         self.note_pending(key, Pending { id, request: request.clone(), upgrade: None });
-        match self.hook_of(Errand::Request, None, |app, context| app.request(context, id, &request))
+        match self.hook_for(Errand::Request, None, |app, context| app.request(context, id, &request))
         {
             Some(Reply::Now(response)) => self.answer(id, Answer::Response(response)),
             Some(Reply::Later) => {}
@@ -138,7 +138,7 @@ impl<A: App> Worker<'_, A> {
         self.note_pending(key, Pending { id, request: request.clone(), upgrade: Some(upgrade) });
         let seen = UpgradeRequest { http: &request, peer, subprotocols: &subprotocols };
         match self
-            .hook_of(Errand::Handshake, None, |app, context| app.handshake(context, id, &seen))
+            .hook_for(Errand::Handshake, None, |app, context| app.handshake(context, id, &seen))
         {
             Some(Handshake::Later) => {}
             Some(answer) => self.answer(id, Answer::Handshake(answer)),
@@ -276,7 +276,7 @@ impl<A: App> Worker<'_, A> {
         }
         let seen = UpgradeRequest { http: request, peer, subprotocols: &upgrade.subprotocols };
         let called =
-            self.hook_of(Errand::Open, Some(conn), |app, context| app.open(context, conn, &seen));
+            self.hook_for(Errand::Open, Some(conn), |app, context| app.open(context, conn, &seen));
         if called.is_none() {
             self.close_after_panic(key);
         }

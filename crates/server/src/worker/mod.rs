@@ -128,7 +128,7 @@ impl<A: App> Worker<'_, A> {
 
     /// Calls a hook for a connection, or for none; what is about to be done is noted first, for the case
     /// that the worker dies of it or never comes out of it.
-    fn hook_of<R>(
+    fn hook_for<R>(
         &mut self,
         errand: Errand,
         conn: Option<ConnId>,

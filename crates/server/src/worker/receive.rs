@@ -296,7 +296,7 @@ impl<A: App> Worker<'_, A> {
                 Err(_) => return self.core.transport_lost(key),
             },
         };
-        let called = self.hook_of(Errand::Message, Some(conn), |app, context| {
+        let called = self.hook_for(Errand::Message, Some(conn), |app, context| {
             app.message(context, conn, message);
         });
         if called.is_none() {

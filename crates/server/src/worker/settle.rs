@@ -76,7 +76,7 @@ impl<A: App> Worker<'_, A> {
         if let Some(crossing) = crossing
             && let Some(conn) = self.core.connections[key].conn()
         {
-            self.hook_of(Errand::Buffer, Some(conn), |app, context| match crossing {
+            self.hook_for(Errand::Buffer, Some(conn), |app, context| match crossing {
                 Crossing::Full => app.buffer_full(context, conn),
                 Crossing::Empty => app.buffer_empty(context, conn),
             });
@@ -93,7 +93,7 @@ impl<A: App> Worker<'_, A> {
                 |closing| closing.closed.clone(),
             );
             if announced {
-                self.hook_of(Errand::Close, Some(conn), |app, context| {
+                self.hook_for(Errand::Close, Some(conn), |app, context| {
                     app.close(context, conn, &closed);
                 });
             }
