@@ -1,5 +1,6 @@
 //! What may be typed: one struct per verb. The comments are the help text.
 
+use crate::bench::flags::Bench;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -25,6 +26,7 @@ pub(crate) enum Verb {
     Upgrade(Upgrade),
     Balance(Balance),
     Drain(Drain),
+    Bench(Bench),
 }
 
 /// Run the server.

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod check;
 mod cli;
 mod control;
@@ -51,5 +52,6 @@ fn run(verb: &Verb) -> Result<ExitCode, Failure> {
         Verb::Upgrade(upgrade) => control::upgrade(upgrade),
         Verb::Balance(balance) => control::balance(balance),
         Verb::Drain(drain) => control::drain(drain),
+        Verb::Bench(bench) => bench::run(bench),
     }
 }

@@ -1,0 +1,166 @@
+//! What is done to the server while the clients talk: a thread of its own, one deed after the other.
+//!
+//! Tells the loop before a worker dies, so that no connection is seen to end before its reason is.
+//! Signals go only to processes that the server's own status names.
+
+use super::moment::Moment;
+use super::random::Random;
+use crate::bench::flags::Deed;
+use dunlin_server::control::{self, ControlRequest};
+use mio::Waker;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value as Json;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::Sender;
+use std::thread;
+use std::time::Duration;
+
+/// What the loop is told.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A worker is killed next.
+    WorkerDies,
+    Done(Outcome),
+    /// No more deeds come.
+    Over,
+}
+
+/// What came of a deed.
+#[derive(Clone, Debug)]
+pub(super) struct Outcome {
+    pub(super) deed: Deed,
+    /// To the end of the verb; for a kill, until another process serves.
+    pub(super) took_ms: u64,
+    /// Why it failed.
+    pub(super) problem: Option<String>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Doer {
+    pub(super) run_dir: PathBuf,
+    pub(super) deeds: Vec<Deed>,
+    pub(super) every: Duration,
+    /// So many, or as many as fit before `until`.
+    pub(super) times: Option<u32>,
+    pub(super) until: Moment,
+    pub(super) random: Random,
+    pub(super) tell: Sender<Event>,
+    pub(super) waker: Waker,
+}
+
+/// How long a verb may take.
+const VERB_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long the status may take.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the place of a killed process may be empty.
+const REPLACED_WITHIN_MS: u64 = 20_000;
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+impl Doer {
+    /// Does them all.
+    pub(super) fn run(mut self) {
+        let every_us = u64::try_from(self.every.as_micros()).unwrap_or(u64::MAX);
+        let (mut done, mut due) = (0, Moment::now());
+        while !self.deeds.is_empty() && self.times.is_none_or(|times| done < times) {
+            // After a deed that took longer than that the next does not follow at once.
+            due = due.plus_us(every_us).max(Moment::now().plus_us(every_us / 4));
+            if self.times.is_none() && due >= self.until {
+                break;
+            }
+            thread::sleep(Moment::now().until(due));
+            let deed = self.deeds[self.random.below(self.deeds.len())];
+            let began = Moment::now();
+            let problem = self.perform(deed).err();
+            let took_ms = Moment::now().ms_since(began);
+            self.tell(Event::Done(Outcome { deed, took_ms, problem }));
+            done += 1;
+        }
+        self.tell(Event::Over);
+    }
+
+    /// If nobody listens any more, the run has failed and says so itself.
+    fn tell(&self, event: Event) {
+        let _ = self.tell.send(event);
+        let _ = self.waker.wake();
+    }
+
+    fn perform(&mut self, deed: Deed) -> Result<(), String> {
+        match deed {
+            Deed::Reload => self.ask(&ControlRequest::Reload { tasks: false }),
+            Deed::Upgrade => self.ask(&ControlRequest::Upgrade { file: None }),
+            Deed::Balance => self.ask(&ControlRequest::Balance),
+            Deed::KillWorker => self.kill("/workers"),
+            Deed::KillTask => self.kill("/tasks"),
+            Deed::KillTimer => self.kill("/timer"),
+        }
+    }
+
+    fn ask(&self, request: &ControlRequest) -> Result<(), String> {
+        let answer = control::ask(&self.run_dir, request, VERB_TIMEOUT);
+        let answer = answer.map_err(|error| error.to_string())?;
+        match (answer.ok, answer.error) {
+            (true, _) => Ok(()),
+            (false, error) => Err(error.unwrap_or_else(|| "refused without a reason".to_owned())),
+        }
+    }
+
+    /// Kills a running process of those at `place` in the status, and waits for the next one there.
+    fn kill(&mut self, place: &str) -> Result<(), String> {
+        let (index, pid) = self.victim(place)?;
+        if place == "/workers" {
+            self.tell(Event::WorkerDies);
+        }
+        kill(Pid::from_raw(pid), Signal::SIGKILL).map_err(|errno| format!("pid {pid}: {errno}"))?;
+        let killed = Moment::now();
+        loop {
+            let processes = self.processes(place)?;
+            let replaced = processes
+                .get(index)
+                .is_some_and(|process| is_running(process) && pid_of(process) != Some(pid));
+            if replaced {
+                return Ok(());
+            }
+            if Moment::now().ms_since(killed) > REPLACED_WITHIN_MS {
+                return Err(format!("nobody took the place of pid {pid} in 20 s"));
+            }
+            thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    fn victim(&mut self, place: &str) -> Result<(usize, i32), String> {
+        let processes = self.processes(place)?;
+        let running: Vec<(usize, i32)> = processes
+            .iter()
+            .enumerate()
+            .filter(|(_, process)| is_running(process))
+            .filter_map(|(index, process)| Some((index, pid_of(process)?)))
+            .collect();
+        let chosen = running.get(self.random.below(running.len())).copied();
+        chosen.ok_or_else(|| format!("no process of {place} runs"))
+    }
+
+    fn processes(&self, place: &str) -> Result<Vec<Json>, String> {
+        let found = status(&self.run_dir)?.pointer_mut(place).map(Json::take);
+        Ok(match found.unwrap_or_default() {
+            Json::Array(processes) => processes,
+            one => vec![one],
+        })
+    }
+}
+
+/// The status of the server that lives in a run directory.
+fn status(run_dir: &Path) -> Result<Json, String> {
+    let text = control::read_status(run_dir, STATUS_TIMEOUT).map_err(|error| error.to_string())?;
+    serde_json::from_str(&text).map_err(|error| error.to_string())
+}
+
+fn is_running(process: &Json) -> bool {
+    process["state"] == "running" && pid_of(process).is_some()
+}
+
+/// 0 and 1 are no process that a server has: signals to them would reach others.
+fn pid_of(process: &Json) -> Option<i32> {
+    process["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 1)
+}

@@ -1,0 +1,3 @@
+//! The ledger against honest and dishonest servers, made up.
+
+use super::*;

@@ -1,0 +1,314 @@
+//! The clients and their one event loop: who connects, who writes to whom, and when.
+//!
+//! `talk` has what is done with what comes; the ledger judges it. No thread but this one touches a
+//! socket. A turn, always in this order: poll, deeds, sockets, timers, connects, messages.
+
+use super::body::Bodies;
+use super::connection::{Connection, Stage, Target};
+use super::deeds::{Event as DeedEvent, Outcome};
+use super::faults::{Fault, Faults};
+use super::ledger::{Ledger, LifeId};
+use super::losses::Losses;
+use super::moment::Moment;
+use super::random::{self, Random};
+use super::timing::Timing;
+use crate::failure::Failure;
+use mio::{Events, Interest, Poll, Token};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+
+/// What a run is.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) target: Target,
+    /// What the users of this run begin with.
+    pub(super) prefix: String,
+    pub(super) connections: u32,
+    pub(super) slow: u32,
+    pub(super) rate: u32,
+    pub(super) seed: u64,
+    pub(super) max_stall: Option<Duration>,
+}
+
+/// One of many; its connection may change, it stays.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) connection: Option<Connection>,
+    /// Its place in [`Load::open`] while it is logged in.
+    pub(super) place: usize,
+    /// It reads slowly: not before this moment.
+    pub(super) slow_until: Option<Moment>,
+}
+
+/// What is due at a moment, for a client.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Due {
+    Write,
+    Read,
+    Connect,
+    /// To have logged in with this life.
+    LogIn(u32),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Load {
+    pub(super) plan: Plan,
+    pub(super) poll: Poll,
+    pub(super) clients: Vec<Client>,
+    /// Clients that are logged in.
+    pub(super) open: Vec<usize>,
+    /// Clients that connect, upgrade or log in.
+    pub(super) opening: usize,
+    pub(super) ledger: Ledger,
+    pub(super) faults: Faults,
+    pub(super) timing: Timing,
+    pub(super) losses: Losses,
+    pub(super) bodies: Bodies,
+    pub(super) random: Random,
+    pub(super) timers: BinaryHeap<Reverse<(Moment, usize, Due)>>,
+    pub(super) input: Vec<u8>,
+    /// What came of the deeds.
+    pub(super) outcomes: Vec<Outcome>,
+    pub(super) connects: u64,
+    pub(super) longest_connect_us: u64,
+}
+
+/// Handshakes and logins under way at once.
+const OPENING_MAX: usize = 64;
+/// What it may take from a connect to the login.
+pub(super) const OPEN_WITHIN_MS: u64 = 15_000;
+const EVENTS_PER_TURN: usize = 1_024;
+/// A turn sends no more than this, and then reads.
+const SENDS_PER_TURN: u32 = 256;
+/// A client writes to itself and so many others.
+const PEERS: usize = 8;
+/// The longest wait of a turn.
+const TURN: Duration = Duration::from_millis(100);
+
+impl Load {
+    pub(super) fn new(plan: Plan, poll: Poll) -> Self {
+        let clients = (0..plan.connections).map(|number| Client {
+            connection: None,
+            place: 0,
+            slow_until: (number < plan.slow).then(Moment::default),
+        });
+        let clients: Vec<Client> = clients.collect();
+        let max_stall_us =
+            plan.max_stall.map(|most| u64::try_from(most.as_micros()).unwrap_or(u64::MAX));
+        Self {
+            poll,
+            clients,
+            open: Vec::new(),
+            opening: 0,
+            ledger: Ledger::default(),
+            faults: Faults::default(),
+            timing: Timing::new(max_stall_us),
+            losses: Losses::default(),
+            bodies: Bodies::new(),
+            random: Random::new(plan.seed),
+            timers: BinaryHeap::new(),
+            input: vec![0; 64 << 10],
+            outcomes: Vec::new(),
+            connects: 0,
+            longest_connect_us: 0,
+            plan,
+        }
+    }
+
+    /// Connects all clients; false: not all were in time.
+    ///
+    /// # Errors
+    /// The system gives no more sockets, or polling fails.
+    pub(super) fn open_all(&mut self) -> Result<bool, Failure> {
+        let (mut next, mut progress) = (0, Moment::now());
+        while self.open.len() < self.clients.len() {
+            let now = Moment::now();
+            while next < self.clients.len() && self.opening < OPENING_MAX {
+                self.connect(next, now)?;
+                next += 1;
+            }
+            let open = self.open.len();
+            self.turn(&[], now.plus_ms(100))?;
+            if self.open.len() != open {
+                progress = now;
+            }
+            if now.ms_since(progress) > OPEN_WITHIN_MS || self.faults.broken().next().is_some() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Says that not all clients could connect, if nothing else says so.
+    pub(super) fn never_opened(&mut self) {
+        if self.faults.broken().next().is_none() {
+            let (open, all) = (self.open.len(), self.clients.len());
+            self.faults.add(Fault::Refused, || format!("only {open} of {all} clients could log in"));
+        }
+    }
+
+    /// Sends until `end`, and on until the deeds are over if `deeds` has some.
+    ///
+    /// # Errors
+    /// Polling fails.
+    pub(super) fn talk(
+        &mut self,
+        end: Moment,
+        deeds: &Receiver<DeedEvent>,
+        mut progress: impl FnMut(&Self, Moment),
+    ) -> Result<(), Failure> {
+        let (begun, mut sent, mut doing) = (Moment::now(), 0, true);
+        loop {
+            let now = Moment::now();
+            if now >= end && !doing {
+                return Ok(());
+            }
+            let due = self.due(begun, sent);
+            let events: Vec<DeedEvent> = deeds.try_iter().collect();
+            doing &= !events.iter().any(|event| matches!(event, DeedEvent::Over));
+            self.turn(&events, due)?;
+            let now = Moment::now();
+            self.timing.turn(due, now);
+            for _ in 0..SENDS_PER_TURN {
+                if self.due(begun, sent) > now {
+                    break;
+                }
+                sent += 1;
+                self.send_one(now);
+            }
+            progress(self, now);
+        }
+    }
+
+    /// Waits until nobody owes anything, or nothing has come for a while.
+    ///
+    /// # Errors
+    /// Polling fails.
+    pub(super) fn settle(&mut self) -> Result<(), Failure> {
+        let (mut debts, mut since) = (self.ledger.debts(), Moment::now());
+        while debts != (0, 0) {
+            let now = Moment::now();
+            self.turn(&[], now.plus_ms(20))?;
+            if self.ledger.debts() != debts {
+                (debts, since) = (self.ledger.debts(), now);
+            }
+            if now.ms_since(since) > SETTLE_MS {
+                break;
+            }
+        }
+        self.ledger.settle(&mut self.faults);
+        Ok(())
+    }
+
+    /// When the message behind `sent` others is due.
+    fn due(&self, begun: Moment, sent: u64) -> Moment {
+        begun.plus_us(sent.saturating_mul(1_000_000) / u64::from(self.plan.rate))
+    }
+
+    /// One turn, that ends at `until` if nothing happens.
+    fn turn(&mut self, deeds: &[DeedEvent], until: Moment) -> Result<(), Failure> {
+        let now = Moment::now();
+        let due = self.timers.peek().map_or(until, |Reverse((due, ..))| until.min(*due));
+        let mut events = Events::with_capacity(EVENTS_PER_TURN);
+        match self.poll.poll(&mut events, Some(now.until(due).min(TURN))) {
+            Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
+                return Err(Failure::failed(format!("cannot wait for sockets: {error}")));
+            }
+            _ => {}
+        }
+        let now = Moment::now();
+        for event in deeds {
+            self.note(event, now);
+        }
+        for event in &events {
+            let Some(client) = self.clients.get_mut(event.token().0) else { continue };
+            let Some(connection) = &mut client.connection else { continue };
+            connection.readable |=
+                event.is_readable() || event.is_read_closed() || event.is_error();
+            connection.writable |= event.is_writable();
+            self.serve(event.token().0, now);
+        }
+        while let Some(Reverse((due, client, what))) = self.timers.peek().copied() {
+            if due > now {
+                break;
+            }
+            self.timers.pop();
+            self.timer(client, what, now)?;
+        }
+        Ok(())
+    }
+
+    fn timer(&mut self, client: usize, what: Due, now: Moment) -> Result<(), Failure> {
+        match what {
+            Due::Write | Due::Read => self.serve(client, now),
+            Due::Connect if self.clients[client].connection.is_none() => {
+                self.connect(client, now)?;
+            }
+            Due::Connect => {}
+            Due::LogIn(life) => self.expect_login(client, LifeId(life), now),
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self, client: usize, now: Moment) -> Result<(), Failure> {
+        let life = self.ledger.begin();
+        // Fewer than 200,000 clients.
+        let number = u32::try_from(client).unwrap_or(0);
+        let outcome =
+            Connection::begin(&self.plan.target, number, life, now).and_then(|mut connection| {
+                let both = Interest::READABLE | Interest::WRITABLE;
+                self.poll.registry().register(&mut connection.stream, Token(client), both)?;
+                Ok(connection)
+            });
+        match outcome {
+            Ok(connection) => {
+                self.clients[client].connection = Some(connection);
+                self.opening += 1;
+                self.connects += 1;
+                self.later(now.plus_ms(OPEN_WITHIN_MS), client, Due::LogIn(life.0));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                self.ledger.close(life);
+                self.faults.add(Fault::Refused, || error.to_string());
+                self.later(now.plus_ms(RETRY_MS), client, Due::Connect);
+            }
+            Err(error) => {
+                let open = self.open.len();
+                let line = format!("no socket for one more client beside {open}: {error}");
+                return Err(Failure::failed(line));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn later(&mut self, due: Moment, client: usize, what: Due) {
+        self.timers.push(Reverse((due, client, what)));
+    }
+
+    /// Sends a message from a random client to one of those it writes to.
+    fn send_one(&mut self, now: Moment) {
+        if self.open.is_empty() {
+            return;
+        }
+        let client = self.open[self.random.below(self.open.len())];
+        let choice = self.random.below(PEERS + 1) as u64;
+        let peer = match choice {
+            0 => client,
+            _ => {
+                let far = random::mix(self.plan.seed ^ (client as u64) << 8 ^ choice);
+                (client + 1 + random::below(far, self.clients.len())) % self.clients.len()
+            }
+        };
+        let to = self.clients[peer].connection.as_ref();
+        let Some(to) = to.filter(|to| to.stage == Stage::Open).map(|to| to.life) else { return };
+        self.write_message(client, to, now);
+    }
+}
+
+/// How long a client that was refused waits.
+const RETRY_MS: u64 = 100;
+/// So long nothing may come before what is owed is given up.
+const SETTLE_MS: u64 = 5_000;

@@ -1,0 +1,228 @@
+//! The texts of the IM protocol, as a client writes and reads them.
+//!
+//! Pure. Reads strictly: a text that is not as the protocol says is `None`, whatever it is.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt::Write;
+
+/// What the server said.
+#[derive(Debug)]
+pub(super) enum Said<'a> {
+    Hello,
+    Message(Message<'a>),
+    Answer {
+        id: u64,
+        /// The result, or the error's code.
+        outcome: Result<&'a RawValue, i64>,
+    },
+    Bye {
+        code: u16,
+    },
+    /// A notification that nobody here asked for.
+    Other,
+}
+
+/// A message that came.
+#[derive(Debug, Deserialize)]
+pub(super) struct Message<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    pub(super) from: Party<'a>,
+    #[serde(borrow)]
+    pub(super) to: Party<'a>,
+    #[serde(borrow)]
+    pub(super) body: Cow<'a, str>,
+}
+
+/// A user, as `from` and `to` name one.
+#[derive(Debug, Deserialize)]
+pub(super) struct Party<'a> {
+    #[serde(borrow)]
+    pub(super) user: Cow<'a, str>,
+}
+
+impl Message<'_> {
+    pub(super) fn id(&self) -> Option<u64> {
+        message_id(&self.id)
+    }
+}
+
+/// The result of `send`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Sent<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    pub(super) sessions: u64,
+}
+
+impl Sent<'_> {
+    pub(super) fn id(&self) -> Option<u64> {
+        message_id(&self.id)
+    }
+}
+
+/// The result of `presence`.
+#[derive(Debug, Deserialize)]
+pub(super) struct Presence<'a> {
+    #[serde(borrow)]
+    pub(super) users: HashMap<Cow<'a, str>, Online>,
+}
+
+/// One user of it.
+#[derive(Debug, Deserialize)]
+pub(super) struct Online {
+    pub(super) online: bool,
+}
+
+/// Reads a text.
+pub(super) fn read(text: &str) -> Option<Said<'_>> {
+    let said: Envelope<'_> = serde_json::from_str(text).ok()?;
+    if said.jsonrpc != "2.0" {
+        return None;
+    }
+    match said {
+        Envelope { method: Some(method), params: Some(params), id: None, .. } => {
+            notification(&method, params)
+        }
+        Envelope { id: Some(id), result: Some(result), error: None, method: None, .. } => {
+            Some(Said::Answer { id, outcome: Ok(result) })
+        }
+        Envelope { id: Some(id), result: None, error: Some(error), method: None, .. } => {
+            Some(Said::Answer { id, outcome: Err(error.code) })
+        }
+        _ => None,
+    }
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    jsonrpc: Cow<'a, str>,
+    id: Option<u64>,
+    #[serde(borrow)]
+    method: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    params: Option<&'a RawValue>,
+    #[serde(borrow)]
+    result: Option<&'a RawValue>,
+    error: Option<ErrorObject>,
+}
+
+#[derive(Deserialize)]
+struct ErrorObject {
+    code: i64,
+}
+
+#[derive(Deserialize)]
+struct ByeObject {
+    code: u16,
+}
+
+fn notification<'a>(method: &str, params: &'a RawValue) -> Option<Said<'a>> {
+    match method {
+        "hello" => Some(Said::Hello),
+        "message" => serde_json::from_str(params.get()).ok().map(Said::Message),
+        "bye" => {
+            let bye: ByeObject = serde_json::from_str(params.get()).ok()?;
+            Some(Said::Bye { code: bye.code })
+        }
+        _ => Some(Said::Other),
+    }
+}
+
+/// Sixteen hexadecimal digits.
+fn message_id(text: &str) -> Option<u64> {
+    u64::from_str_radix(text, 16).ok().filter(|_| text.len() == 16)
+}
+
+/// Writes `login`.
+pub(super) fn login(id: u64, user: &str, into: &mut String) {
+    call(id, "login", into);
+    let _ = write!(into, r#"{{"user":"{user}","device":{{"id":"survive"}}}}}}"#);
+}
+
+/// Writes `ping`.
+pub(super) fn ping(id: u64, into: &mut String) {
+    call(id, "ping", into);
+    into.push_str("{}}");
+}
+
+/// Writes `presence`.
+pub(super) fn presence<'a>(id: u64, users: impl Iterator<Item = &'a str>, into: &mut String) {
+    call(id, "presence", into);
+    into.push_str(r#"{"users":["#);
+    for (place, user) in users.enumerate() {
+        let comma = if place > 0 { "," } else { "" };
+        let _ = write!(into, r#"{comma}"{user}""#);
+    }
+    into.push_str("]}}");
+}
+
+/// Writes `send`; the body is one of ours, in which JSON escapes nothing.
+pub(super) fn send(id: u64, user: &str, body: impl FnOnce(&mut String), into: &mut String) {
+    call(id, "send", into);
+    let _ = write!(into, r#"{{"to":{{"user":"{user}"}},"body":""#);
+    body(into);
+    into.push_str(r#""}}"#);
+}
+
+/// The front of a request. Writing to a String cannot fail, here and above.
+fn call(id: u64, method: &str, into: &mut String) {
+    let _ = write!(into, r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":"#);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value as Json, json};
+
+    fn parsed(write: impl FnOnce(&mut String)) -> Json {
+        let mut text = String::new();
+        write(&mut text);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    #[test]
+    fn requests_are_those_of_the_protocol() {
+        let asked = parsed(|text| login(1, "ann", text));
+        assert_eq!(asked["params"], json!({"user": "ann", "device": {"id": "survive"}}));
+        assert_eq!(parsed(|text| ping(2, text))["params"], json!({}));
+        let asked = parsed(|text| presence(3, ["a", "b"].into_iter(), text));
+        assert_eq!((&asked["id"], &asked["params"]["users"]), (&json!(3), &json!(["a", "b"])));
+        let asked = parsed(|text| send(4, "bob", |text| text.push('x'), text));
+        assert_eq!(asked["params"], json!({"to": {"user": "bob"}, "body": "x"}));
+        assert_eq!(asked["jsonrpc"], "2.0");
+    }
+
+    #[test]
+    fn what_the_server_says_is_read_and_nothing_else() {
+        let message = r#"{"jsonrpc":"2.0","method":"message","params":{"id":"00000000001000ff",
+            "from":{"user":"a","device":"d"},"to":{"user":"b"},"body":"é","time":1}}"#;
+        let Some(Said::Message(message)) = read(message) else { panic!() };
+        assert_eq!((message.id(), &*message.body), (Some(0x10_00FF), "é"));
+        let answer = read(r#"{"jsonrpc":"2.0","id":7,"result":{"id":"0000000000000001","sessions":2}}"#);
+        let Some(Said::Answer { id: 7, outcome: Ok(result) }) = answer else { panic!() };
+        let sent: Sent<'_> = serde_json::from_str(result.get()).unwrap();
+        assert_eq!((sent.id(), sent.sessions), (Some(1), 2));
+        let refused = read(r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32006,"message":"x"}}"#);
+        assert!(matches!(refused, Some(Said::Answer { id: 7, outcome: Err(-32006) })));
+        let bye = read(r#"{"jsonrpc":"2.0","method":"bye","params":{"code":1012}}"#);
+        assert!(matches!(bye, Some(Said::Bye { code: 1012 })));
+        for wrong in [
+            "",
+            "{}",
+            "[]",
+            r#"{"jsonrpc":"1.0","id":1,"result":{}}"#,
+            r#"{"jsonrpc":"2.0","id":1}"#,
+            r#"{"jsonrpc":"2.0","id":1,"result":{},"error":{"code":1}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"result":{}} x"#,
+            r#"{"jsonrpc":"2.0","method":"message","params":{"id":"1"}}"#,
+        ] {
+            assert!(read(wrong).is_none(), "{wrong}");
+        }
+    }
+}
