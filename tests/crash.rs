@@ -1,7 +1,11 @@
 //! Workers killed with SIGKILL: their connections go on, nobody is lost, nothing leaks.
 
-use crate::support::{Client, Server, process, wait};
+use crate::im::upgrade_request;
+use crate::support::server::A_WHILE;
+use crate::support::{Client, Server, process, raw, wait};
 use serde_json::json;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const CLIENTS: usize = 100;
@@ -114,6 +118,32 @@ fn a_message_in_fragments_survives_the_death_of_its_worker() {
 
 /// Heads of 8 and 6 bytes, contents of 1,000 and 4.
 const FRAGMENT_AND_PING: u64 = 1_018;
+
+/// An end in good order would say that nothing is missing.
+#[test]
+fn a_connection_whose_worker_died_with_half_a_frame_out_is_reset() {
+    let server = Server::start("[server]\nworkers = 1");
+    let mut ann = TcpStream::connect(server.address).expect("a connection");
+    let login = br#"{"id":1,"method":"login","params":{"user":"ann","device":{"id":"d"}}}"#;
+    ann.write_all(upgrade_request("/ws").as_bytes()).expect("the upgrade is sent");
+    ann.write_all(&raw::frame(raw::TEXT, login)).expect("the login is sent");
+    let mut bob = server.client().login("bob");
+    wait::until("ann is there", || bob.sees_online("ann"));
+    // She reads nothing until a part of a frame has no room in her socket.
+    wait::until("output waits", || {
+        bob.send_to("ann", &json!("x".repeat(60_000)));
+        server.status().number("/workers/0/unsent_bytes") > 0
+    });
+    let pid = server.status().worker_pid(0);
+    process::signal("STOP", pid);
+    ann.set_read_timeout(Some(A_WHILE)).expect("a socket option");
+    let mut read = vec![0; 1 << 20];
+    while ann.read(&mut read).is_ok_and(|length| length > 0) {}
+    process::signal("KILL", pid);
+    ann.set_read_timeout(Some(wait::DEADLINE)).expect("a socket option");
+    let end = ann.read(&mut read).map_err(|error| error.kind());
+    assert_eq!(end, Err(ErrorKind::ConnectionReset));
+}
 
 #[test]
 fn new_connections_are_served_while_a_worker_is_dead() {

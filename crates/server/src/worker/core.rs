@@ -400,7 +400,10 @@ impl Core {
                     half_closed: true,
                     until,
                 };
-                open.closing.get_or_insert(lost).answered = true;
+                let closing = open.closing.get_or_insert(lost);
+                closing.answered = true;
+                // An end of our half would look like one in good order.
+                closing.half_closed = true;
             }
         }
     }
