@@ -39,7 +39,9 @@ impl Bodies {
                 1 => '漢',
                 2 => '🐦',
                 // Printable, but what JSON escapes.
-                _ => char::from(b"abcdefghijklmnopqrstuvwxyzABCDEF0123456789 .,;-_"[random.below(48)]),
+                _ => char::from(
+                    b"abcdefghijklmnopqrstuvwxyzABCDEF0123456789 .,;-_"[random.below(48)],
+                ),
             });
         }
         Self { filler }
@@ -99,7 +101,11 @@ mod tests {
             wide += usize::from(!body.is_ascii());
             for cut in [1, body.len() / 2] {
                 let cut = body.floor_char_boundary(cut);
-                let without = format!("{}{}", &body[..cut], body[cut..].chars().as_str().get(1..).unwrap_or(""));
+                let without = format!(
+                    "{}{}",
+                    &body[..cut],
+                    body[cut..].chars().as_str().get(1..).unwrap_or("")
+                );
                 assert_eq!(bodies.read(&without).filter(|_| without != body), None);
             }
         }

@@ -82,7 +82,8 @@ impl Connection {
         life: LifeId,
         now: Moment,
     ) -> io::Result<Self> {
-        let socket = Socket::new(Domain::for_address(server.address), Type::STREAM, Some(Protocol::TCP))?;
+        let socket =
+            Socket::new(Domain::for_address(server.address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;
         if let IpAddr::V4(address) = server.address.ip()

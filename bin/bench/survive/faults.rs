@@ -110,7 +110,10 @@ impl Faults {
 
     /// Those that were counted.
     pub(super) fn broken(&self) -> impl Iterator<Item = (Fault, u64)> {
-        Fault::ALL.into_iter().map(|fault| (fault, self.count(fault))).filter(|(_, count)| *count > 0)
+        Fault::ALL
+            .into_iter()
+            .map(|fault| (fault, self.count(fault)))
+            .filter(|(_, count)| *count > 0)
     }
 
     /// The first cases of one, in words.

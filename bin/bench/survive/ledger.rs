@@ -247,7 +247,10 @@ impl Ledger {
                     let later = pair.came > number;
                     faults.add(Fault::Lost, || {
                         let name = Name { from: *from, to: *to, number };
-                        format!("{name:?}; a later one {}", if later { "came" } else { "did not come" })
+                        format!(
+                            "{name:?}; a later one {}",
+                            if later { "came" } else { "did not come" }
+                        )
                     });
                 }
             }

@@ -146,7 +146,8 @@ impl Load {
     pub(super) fn never_opened(&mut self) {
         if self.faults.broken().next().is_none() {
             let (open, all) = (self.open.len(), self.clients.len());
-            self.faults.add(Fault::Refused, || format!("only {open} of {all} clients could log in"));
+            self.faults
+                .add(Fault::Refused, || format!("only {open} of {all} clients could log in"));
         }
     }
 

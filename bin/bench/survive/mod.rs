@@ -104,7 +104,10 @@ fn plan(flags: &Survive, target: Target, seed: u64) -> Plan {
     Plan {
         target,
         // Several runs may load one server, also with the same seed.
-        prefix: format!("survive-{:x}-", random::mix(clock::now_us() ^ u64::from(std::process::id())) >> 32),
+        prefix: format!(
+            "survive-{:x}-",
+            random::mix(clock::now_us() ^ u64::from(std::process::id())) >> 32
+        ),
         connections: flags.connections,
         slow: flags.slow.unwrap_or(flags.connections / 20).min(flags.connections),
         rate: flags.rate,
@@ -118,7 +121,8 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where the server is. Its status is asked for where it is needed: without an address, or for deeds.
 fn target(flags: &Survive, run_dir: &PathBuf) -> Result<Target, Failure> {
-    let wrong = |url: &str| Failure::bad_usage(format!("{url:?} is no URL such as ws://127.0.0.1:9502/ws"));
+    let wrong =
+        |url: &str| Failure::bad_usage(format!("{url:?} is no URL such as ws://127.0.0.1:9502/ws"));
     let named = match &flags.url {
         Some(url) => {
             let rest = url.strip_prefix("ws://").ok_or_else(|| wrong(url))?;
@@ -144,8 +148,14 @@ fn listens(status: &str) -> Result<Target, Failure> {
     let status: Json = serde_json::from_str(status)
         .map_err(|error| Failure::failed(format!("the status cannot be read: {error}")))?;
     let mut address = status["listen"][0].as_str().and_then(|text| text.parse().ok());
-    if let Some(address) = address.as_mut().filter(|address: &&mut std::net::SocketAddr| address.ip().is_unspecified()) {
-        address.set_ip(if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() });
+    if let Some(address) =
+        address.as_mut().filter(|address: &&mut std::net::SocketAddr| address.ip().is_unspecified())
+    {
+        address.set_ip(if address.is_ipv4() {
+            [127, 0, 0, 1].into()
+        } else {
+            std::net::Ipv6Addr::LOCALHOST.into()
+        });
     }
     let address = address.ok_or_else(|| Failure::failed("the status names no address"))?;
     Ok(Target { address, path: "/ws".to_owned() })
@@ -159,7 +169,9 @@ fn raise_limit(connections: u64) -> Result<(), Failure> {
     let failed = |errno| Failure::failed(format!("the limit of descriptors: {errno}"));
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(failed)?;
     if needed > hard {
-        let line = format!("{connections} connections need {needed} descriptors; `ulimit -Hn` allows {hard}");
+        let line = format!(
+            "{connections} connections need {needed} descriptors; `ulimit -Hn` allows {hard}"
+        );
         return Err(Failure::bad_usage(line));
     }
     if needed > soft {

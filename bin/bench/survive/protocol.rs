@@ -204,7 +204,8 @@ mod tests {
             "from":{"user":"a","device":"d"},"to":{"user":"b"},"body":"é","time":1}}"#;
         let Some(Said::Message(message)) = read(message) else { panic!() };
         assert_eq!((message.id(), &*message.body), (Some(0x10_00FF), "é"));
-        let answer = read(r#"{"jsonrpc":"2.0","id":7,"result":{"id":"0000000000000001","sessions":2}}"#);
+        let answer =
+            read(r#"{"jsonrpc":"2.0","id":7,"result":{"id":"0000000000000001","sessions":2}}"#);
         let Some(Said::Answer { id: 7, outcome: Ok(result) }) = answer else { panic!() };
         let sent: Sent<'_> = serde_json::from_str(result.get()).unwrap();
         assert_eq!((sent.id(), sent.sessions), (Some(1), 2));

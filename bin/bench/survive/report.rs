@@ -54,32 +54,55 @@ pub(super) fn text(load: &Load, flags: &Survive, outcomes: &[Outcome], took_ms: 
         let _ = writeln!(text, "{label:<12} {words}");
     };
     let plan = &load.plan;
-    line("run", format!(
-        "{} connections ({} slow), {} messages/s, {}.{} s, seed {}",
-        plan.connections, plan.slow, flags.rate, took_ms / 1_000, took_ms % 1_000 / 100, plan.seed,
-    ));
+    line(
+        "run",
+        format!(
+            "{} connections ({} slow), {} messages/s, {}.{} s, seed {}",
+            plan.connections,
+            plan.slow,
+            flags.rate,
+            took_ms / 1_000,
+            took_ms % 1_000 / 100,
+            plan.seed,
+        ),
+    );
     for (name, deed) in deeds(outcomes).as_object().into_iter().flatten() {
-        line(name, format!(
-            "{} times, {} failed, took {} to {} ms",
-            deed["times"], deed["failed"], deed["shortest_ms"], deed["longest_ms"],
-        ));
+        line(
+            name,
+            format!(
+                "{} times, {} failed, took {} to {} ms",
+                deed["times"], deed["failed"], deed["shortest_ms"], deed["longest_ms"],
+            ),
+        );
     }
     let counts = load.ledger.counts();
-    line("messages", format!(
-        "{} sent, {} taken, {} not taken, {} delivered, {} owed by or to connections when they closed",
-        counts.sent, counts.taken, counts.not_taken, counts.delivered, counts.in_doubt,
-    ));
+    line(
+        "messages",
+        format!(
+            "{} sent, {} taken, {} not taken, {} delivered, {} owed by or to connections when they closed",
+            counts.sent, counts.taken, counts.not_taken, counts.delivered, counts.in_doubt,
+        ),
+    );
     let (closed, reset, cut) = load.losses.explained();
-    line("connections", format!(
-        "{} lost to {} kills ({closed} closed with 1012, {reset} reset), {cut} more while \
+    line(
+        "connections",
+        format!(
+            "{} lost to {} kills ({closed} closed with 1012, {reset} reset), {cut} more while \
          connecting, {} without a reason",
-        closed + reset, load.losses.kills().len(), load.losses.unexplained(),
-    ));
+            closed + reset,
+            load.losses.kills().len(),
+            load.losses.unexplained(),
+        ),
+    );
     if !load.losses.kills().is_empty() {
-        line("per kill", format!(
-            "{:.3} % of the open connections on average, {:.3} % at most",
-            load.losses.mean_share(), load.losses.worst_share(),
-        ));
+        line(
+            "per kill",
+            format!(
+                "{:.3} % of the open connections on average, {:.3} % at most",
+                load.losses.mean_share(),
+                load.losses.worst_share(),
+            ),
+        );
     }
     stall(load, &mut line);
     for (fault, count) in load.faults.broken() {
@@ -97,18 +120,29 @@ pub(super) fn text(load: &Load, flags: &Survive, outcomes: &[Outcome], took_ms: 
 fn stall(load: &Load, line: &mut impl FnMut(&str, String)) {
     let (answers, late) = (load.timing.answers(), load.timing.late());
     let by_us = if late.times > 0 { ", of which the client itself may be the reason" } else { "" };
-    line("stall", format!(
-        "p50 {} ms, p99 {} ms, p99.9 {} ms, longest {} ms{by_us}; longest silence of the whole \
+    line(
+        "stall",
+        format!(
+            "p50 {} ms, p99 {} ms, p99.9 {} ms, longest {} ms{by_us}; longest silence of the whole \
          server {} ms; longest login {} ms",
-        thousandths(answers.p50), thousandths(answers.p99), thousandths(answers.p999),
-        thousandths(answers.longest), thousandths(load.timing.longest_silence_us()),
-        thousandths(load.longest_connect_us),
-    ));
+            thousandths(answers.p50),
+            thousandths(answers.p99),
+            thousandths(answers.p999),
+            thousandths(answers.longest),
+            thousandths(load.timing.longest_silence_us()),
+            thousandths(load.longest_connect_us),
+        ),
+    );
     if late.times > 0 {
-        line("client", format!(
-            "the client itself was late by {} ms at most, {} times by more than {} ms",
-            thousandths(late.longest_us), late.times, LATE_US / 1_000,
-        ));
+        line(
+            "client",
+            format!(
+                "the client itself was late by {} ms at most, {} times by more than {} ms",
+                thousandths(late.longest_us),
+                late.times,
+                LATE_US / 1_000,
+            ),
+        );
     }
 }
 

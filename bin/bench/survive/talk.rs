@@ -241,7 +241,8 @@ impl Load {
             }
             Over::Ended(end) if was_open => {
                 if !self.losses.lost(now, end) {
-                    let half = if connection.is_partial() { " in the middle of a frame" } else { "" };
+                    let half =
+                        if connection.is_partial() { " in the middle of a frame" } else { "" };
                     let case = || format!("client life {}: {end}{half}", life.0);
                     self.faults.add(Fault::Disconnected, case);
                 }
@@ -269,9 +270,8 @@ impl Load {
 
     /// A client should be logged in by now, if it is still that life.
     pub(super) fn expect_login(&mut self, client: usize, life: LifeId, now: Moment) {
-        let late = |connection: &mut Connection| {
-            connection.life == life && connection.stage < Stage::Open
-        };
+        let late =
+            |connection: &mut Connection| connection.life == life && connection.stage < Stage::Open;
         if let Some(connection) = self.clients[client].connection.take_if(late) {
             self.over(client, &connection, Over::TurnedAway("nothing in 15 s".to_owned()), now);
         }
@@ -286,8 +286,7 @@ impl Load {
     pub(super) fn write_message(&mut self, client: usize, to: LifeId, now: Moment) {
         let Some(mut connection) = self.clients[client].connection.take() else { return };
         let pauses = if self.random.one_in(16) { self.random.between(1, 3) } else { 0 };
-        let pauses: Vec<u64> =
-            (0..pauses).map(|_| self.random.between(500, 30_000)).collect();
+        let pauses: Vec<u64> = (0..pauses).map(|_| self.random.between(500, 30_000)).collect();
         let since = connection.outbound.earliest(now).plus_us(pauses.iter().sum());
         let name = self.ledger.name(connection.life, to);
         let id = self.ledger.ask(connection.life, Asked::Send(name), since);
