@@ -50,7 +50,7 @@ const IN_TESTS: [(&str, &[&str]); 4] = [
     ("dunlin-server", &["proptest", "tempfile", "clap", "tracing-subscriber"]),
     ("dunlin-im", &["proptest"]),
     // tungstenite as a client only.
-    ("dunlin", &["tempfile", "tungstenite"]),
+    ("dunlin", &["proptest", "tempfile", "tungstenite"]),
 ];
 
 /// The two rooms where unsafe code lives; and what shows and tests the table between processes, which

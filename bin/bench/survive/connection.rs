@@ -60,6 +60,8 @@ pub(super) struct Connection {
     inbound: Inbound,
     /// The answer to the upgrade, as far as it came.
     answer: Vec<u8>,
+    /// A write failed.
+    reset: bool,
     pub(super) readable: bool,
     pub(super) writable: bool,
 }
@@ -113,6 +115,7 @@ impl Connection {
             pings: VecDeque::new(),
             inbound: Inbound::default(),
             answer: Vec::new(),
+            reset: false,
             readable: false,
             writable: false,
         })
@@ -137,7 +140,9 @@ impl Connection {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     self.writable = false;
-                    self.readable |= error.kind() != io::ErrorKind::WouldBlock;
+                    let over = error.kind() != io::ErrorKind::WouldBlock;
+                    self.readable |= over;
+                    self.reset |= over;
                 }
             }
         }
@@ -149,6 +154,8 @@ impl Connection {
     /// The connection is over.
     pub(super) fn read(&mut self, into: &mut [u8]) -> Result<bool, Over> {
         match self.stream.read(into) {
+            // The kernel tells of a reset once: here a write was told.
+            Ok(0) if self.reset => Err(Over::Ended(End::Reset)),
             Ok(0) => Err(Over::Ended(End::HungUp)),
             Ok(length) if self.stage == Stage::Upgrading => {
                 self.upgraded(&into[..length]).map(|()| true)
