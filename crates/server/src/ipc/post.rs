@@ -18,6 +18,9 @@ use std::os::fd::RawFd;
 pub(crate) const SPILL_MAX_BYTES: usize = 16 << 20;
 /// The largest packet, whatever the socket would take.
 const PACKET_MAX_BYTES: usize = 64 << 10;
+/// The most mails in a packet: those it is for are under way together, and lost together if the worker that
+/// takes it dies. More would save hardly anything.
+const PACKET_MAX_MAILS: usize = 64;
 
 /// A mail was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +58,7 @@ struct Target {
     write_end: RawFd,
     packet_max: usize,
     packing: Vec<u8>,
+    packed_mails: usize,
     spill: VecDeque<Waiting>,
     spill_bytes: usize,
 }
@@ -83,6 +87,7 @@ impl Post {
                 packet_max: (packet::send_buffer(*end).unwrap_or(0) / 16)
                     .clamp(4 << 10, PACKET_MAX_BYTES),
                 packing: Vec::new(),
+                packed_mails: 0,
                 spill: VecDeque::new(),
                 spill_bytes: 0,
             })
@@ -116,7 +121,11 @@ impl Post {
             }
             target.packing = alone;
         }
-        if !self.packed.contains(&slot) {
+        let target = &mut self.targets[slot];
+        target.packed_mails += 1;
+        if target.packed_mails >= PACKET_MAX_MAILS {
+            self.send_packed(slot);
+        } else if !self.packed.contains(&slot) {
             self.packed.push(slot);
         }
         Ok(())
@@ -157,7 +166,9 @@ impl Post {
     }
 
     fn send_packed(&mut self, slot: usize) {
-        let packet = std::mem::take(&mut self.targets[slot].packing);
+        let target = &mut self.targets[slot];
+        target.packed_mails = 0;
+        let packet = std::mem::take(&mut target.packing);
         if !packet.is_empty() {
             self.send(slot, Waiting { packet, parcel: None });
         }

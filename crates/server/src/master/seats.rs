@@ -5,8 +5,9 @@ use crate::scoreboard::{ProcessRow, Scoreboard};
 use crate::sessions::Writer;
 use std::fmt;
 
-/// A life shorter than this counts for the delay of the next start; a longer one ends the row.
-const SHORT_LIFE_MS: u64 = 1_000;
+/// A life shorter than this counts for the delay of the next start; a longer one ends the row. Whoever
+/// dies later has served meanwhile, and starting anew at once costs less than not serving.
+const SHORT_LIFE_MS: u64 = 250;
 /// The delay after the second short life in a row; it doubles with each further one.
 const DELAY_MS: u64 = 50;
 /// The longest delay.

@@ -4,6 +4,7 @@
 //! taken out of the socket: if this process dies with it in hand, they are closed and so know.
 
 use super::Worker;
+use super::event_loop::UNDER_WAY_MAX;
 use crate::app::{App, Closed, ClosedBy, TimerDue};
 use crate::clock::Millis;
 use crate::ids::{ConnId, TaskId, TimerId};
@@ -32,6 +33,9 @@ impl<A: App> Worker<'_, A> {
                     self.core.row.add(Cell::MailIn, 1);
                     for mail in mailbox.mails() {
                         self.deliver(&mail);
+                    }
+                    if self.core.touched.len() >= UNDER_WAY_MAX {
+                        self.settle();
                     }
                 }
                 Taken::Unreadable => {}

@@ -23,6 +23,9 @@ const EVENTS_PER_TURN: usize = 1024;
 const SERVE_MS: u64 = 20;
 /// Connections served between two looks at the clock.
 const SERVED_PER_LOOK: usize = 4;
+/// So many connections are at most under way at once, beside the recipients of one message or packet: they
+/// are what a death costs.
+pub(super) const UNDER_WAY_MAX: usize = 64;
 /// How soon a full mailbox of another worker is tried again.
 const RETRY_MAIL_MS: u64 = 2;
 
@@ -142,6 +145,9 @@ impl<A: App> Worker<'_, A> {
                     self.core.make_ready(key);
                 }
                 self.send_early(key);
+            }
+            if self.core.touched.len() >= UNDER_WAY_MAX {
+                self.settle();
             }
         }
     }

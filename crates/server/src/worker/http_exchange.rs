@@ -115,7 +115,8 @@ impl<A: App> Worker<'_, A> {
             return self.serve_upgrade(key, id, request);
         }
         self.note_pending(key, Pending { id, request: request.clone(), upgrade: None });
-        match self.hook_for(Errand::Request, None, |app, context| app.request(context, id, &request))
+        match self
+            .hook_for(Errand::Request, None, |app, context| app.request(context, id, &request))
         {
             Some(Reply::Now(response)) => self.answer(id, Answer::Response(response)),
             Some(Reply::Later) => {}
