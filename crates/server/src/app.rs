@@ -7,7 +7,7 @@
 //! master   columns, areas · start · (first forks) · manager_start · … worker_error … ·
 //!          before_reload · after_reload · process_output · … · shutdown (after the last child)
 //! worker   worker_start · adopt* · connect · handshake · open · message* · buffer_full ·
-//!          buffer_empty · deadline · close · … · worker_stop
+//!          buffer_empty · deadline · moved_away · close · … · worker_stop
 //!          request, pipe_message, finish, timer: whenever they come
 //! task     worker_start · task* · worker_stop
 //! ```
@@ -131,6 +131,11 @@ pub trait App: Sized + 'static {
     /// Worker: a connection that another process served is this one's now; rebuild from its row
     /// what the worker keeps in memory. `open` is not called again.
     fn adopt(&mut self, _context: &mut Context<'_, Self>, _conn: ConnId, _why: Adoption) {}
+
+    /// Worker: a connection that this worker served is another's now (see [`Adoption::Balance`]): forget
+    /// what the worker keeps of it in memory. It is open; its row is no longer this worker's to write,
+    /// and what is sent to it goes by mail.
+    fn moved_away(&mut self, _context: &mut Context<'_, Self>, _conn: ConnId) {}
 
     /// Worker: a whole message came.
     fn message(&mut self, context: &mut Context<'_, Self>, conn: ConnId, message: Message<'_>);

@@ -43,6 +43,13 @@ pub struct Config {
     pub handover_timeout_ms: u64,
     /// How long a worker may be busy with one turn before it is taken for stuck, in milliseconds.
     pub stuck_after_ms: u64,
+    /// The spread between the fullest and the emptiest worker, in percent of the mean, from which on
+    /// connections are moved; 0 for never.
+    pub balance_above_percent: u32,
+    /// The least such spread, in connections.
+    pub balance_above_connections: u32,
+    /// Connections moved a second by themselves.
+    pub balance_rate: u32,
     /// Timers of the application that can be armed at once.
     pub max_timers: u32,
     /// How long one task may run, in milliseconds.
@@ -200,6 +207,24 @@ pub const SERVER_KEYS: &[KeySpec] = &[
         "\"10s\"",
         "How long a worker may be busy with one turn before it is killed as stuck.",
     ),
+    reload(
+        "server.balance_above",
+        KeyKind::Count { min: 0, max: 10_000 },
+        "20",
+        "Percent of the mean between fullest and emptiest worker before connections move; 0 is never.",
+    ),
+    reload(
+        "server.balance_above_connections",
+        KeyKind::Count { min: 2, max: SESSIONS_MAX },
+        "100",
+        "Connections between fullest and emptiest worker before connections move.",
+    ),
+    reload(
+        "server.balance_rate",
+        KeyKind::Count { min: 1, max: 512 },
+        "50",
+        "Connections moved a second where the workers are uneven.",
+    ),
     restart(
         "server.max_timers",
         KeyKind::Count { min: 1, max: MIB },
@@ -345,6 +370,9 @@ impl Config {
             tcp_user_timeout_ms: settings.duration_ms("server.tcp_user_timeout"),
             handover_timeout_ms: settings.duration_ms("server.handover_timeout"),
             stuck_after_ms: settings.duration_ms("server.stuck_after"),
+            balance_above_percent: bounded(settings.count("server.balance_above")),
+            balance_above_connections: bounded(settings.count("server.balance_above_connections")),
+            balance_rate: bounded(settings.count("server.balance_rate")),
             max_timers: bounded(settings.count("server.max_timers")),
             task_timeout_ms: settings.duration_ms("server.task_timeout"),
             max_sessions: bounded(settings.count("table.max_sessions")),

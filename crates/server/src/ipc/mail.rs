@@ -35,6 +35,19 @@ pub(crate) enum Mail<'a> {
     Finish { task: u64, failure: u8, result: &'a [u8] },
     /// A message of the application.
     Pipe { from: WireSender, message: &'a [u8] },
+    /// A message for those connections with their home in the slot that have been moved: from its own
+    /// worker, which has served the others.
+    BroadcastMoved { text: bool, payload: &'a [u8] },
+    /// From the worker that has handed a connection over: the last that it sends for it.
+    Moved { conn: u64 },
+    /// To the home of a connection: send what is for it to the slot `to` from now on, and tell the
+    /// worker that serves it.
+    Recall { conn: u64, to: u16 },
+    /// From the home of a connection to the worker that serves it: nothing more comes by this way, hand
+    /// it over to where its route leads.
+    Go { conn: u64 },
+    /// Mail for a connection was lost with a worker: it must be closed, so that its client knows.
+    Lost { conn: u64 },
 }
 
 /// [`Sender`] on the wire.
@@ -102,9 +115,18 @@ impl<'a> Mail<'a> {
         match self {
             Self::Deliver { to, .. } => Recipients::Some(std::slice::from_ref(to)),
             Self::DeliverMany { to, .. } => Recipients::Some(to),
-            Self::Broadcast { .. } => Recipients::All,
-            Self::Disconnect { conn, .. } => Recipients::Some(std::slice::from_ref(conn)),
-            _ => Recipients::None,
+            Self::Broadcast { .. } | Self::BroadcastMoved { .. } => Recipients::All,
+            Self::Disconnect { conn, .. } | Self::Lost { conn } => {
+                Recipients::Some(std::slice::from_ref(conn))
+            }
+            Self::Moved { conn } => Recipients::Arrived(*conn),
+            Self::Go { conn } => Recipients::Leaving(*conn),
+            // What dies in the reader's hands of these is told again, or not for a connection.
+            Self::Recall { .. }
+            | Self::Overdue { .. }
+            | Self::Timer { .. }
+            | Self::Finish { .. }
+            | Self::Pipe { .. } => Recipients::None,
         }
     }
 
@@ -125,8 +147,12 @@ pub(crate) enum Recipients<'a> {
     None,
     /// These.
     Some(&'a [u64]),
-    /// All of the slot.
+    /// All with their home in the slot.
     All,
+    /// None, but this one has been handed over, and what it said elsewhere was read before.
+    Arrived(u64),
+    /// None, but this one is to be handed over, and what came for it by the old way was read before.
+    Leaving(u64),
 }
 
 /// What the small packet of a parcel says.
@@ -142,7 +168,7 @@ impl ParcelHead {
     /// The head for a mail.
     pub(crate) fn of(mail: &Mail<'_>) -> Self {
         match mail.recipients() {
-            Recipients::None => Self::default(),
+            Recipients::None | Recipients::Arrived(_) | Recipients::Leaving(_) => Self::default(),
             Recipients::Some(some) => Self { recipients: some.to_vec(), all: false },
             Recipients::All => Self { recipients: Vec::new(), all: true },
         }

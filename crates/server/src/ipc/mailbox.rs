@@ -1,7 +1,8 @@
-//! Reading a slot's mailbox: peek, mark, take.
+//! Reading a slot's mailbox: peek, ask whether it may be taken, mark, take.
 //!
-//! Knows packets, not connections: the caller's `mark` is shown whom a packet is for before the packet
-//! is taken out of the socket, so that what dies in this process's hands is known to be lost.
+//! Knows packets, not connections: the [`Reader`] is shown whom a packet is for before the packet is
+//! taken out of the socket, so that what dies in this process's hands is known to be lost, and so that
+//! it can be left where it is.
 
 use super::mail::{self, Mail, Packet, Recipients};
 use crate::sys::descriptor;
@@ -22,11 +23,21 @@ pub(crate) struct Mailbox {
     parcel: Option<Vec<u8>>,
 }
 
+/// Who decides about a packet before it is taken.
+pub(crate) trait Reader {
+    /// Whether what is for these may be taken now.
+    fn may_take(&mut self, recipients: Recipients<'_>) -> bool;
+    /// A packet for these is about to be taken.
+    fn mark(&mut self, recipients: Recipients<'_>);
+}
+
 /// What a take gave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Taken {
     /// A packet; [`Mailbox::mails`] reads it.
     Packet,
+    /// The reader does not take the next packet now: it is still there.
+    NotNow,
     /// A packet that could not be read: left out.
     Unreadable,
     /// A parcel whose content is gone: those it was for must be told by a close.
@@ -41,8 +52,8 @@ impl Mailbox {
         Self { read_end, buffer: vec![0; BUFFER_BYTES], length: 0, parcel: None }
     }
 
-    /// Takes the next packet, after `mark` was shown whom it is for.
-    pub(crate) fn take_next(&mut self, mut mark: impl FnMut(Recipients<'_>)) -> Taken {
+    /// Takes the next packet, after the reader was shown whom it is for.
+    pub(crate) fn take_next(&mut self, reader: &mut impl Reader) -> Taken {
         self.parcel = None;
         self.length = match packet::peek(self.read_end, &mut self.buffer) {
             Ok(Received::Packet(length)) => length,
@@ -56,19 +67,27 @@ impl Mailbox {
                 return Taken::Nothing;
             }
         };
-        let mut is_parcel = true;
-        match mail::read_packet(&self.buffer[..self.length]) {
-            Ok(Packet::Mails(mails)) => {
-                is_parcel = false;
-                mails.iter().for_each(|mail| mark(mail.recipients()));
+        let whole;
+        let all: Vec<Recipients<'_>> = match mail::read_packet(&self.buffer[..self.length]) {
+            Ok(packet) => {
+                whole = packet;
+                match &whole {
+                    Packet::Mails(mails) => mails.iter().map(Mail::recipients).collect(),
+                    Packet::Parcel(head) if head.all => vec![Recipients::All],
+                    Packet::Parcel(head) => vec![Recipients::Some(&head.recipients)],
+                }
             }
-            Ok(Packet::Parcel(head)) if head.all => mark(Recipients::All),
-            Ok(Packet::Parcel(head)) => mark(Recipients::Some(&head.recipients)),
             Err(error) => {
                 error!(%error, "a packet was left out of a mailbox");
                 return self.discard();
             }
+        };
+        if !all.iter().all(|recipients| reader.may_take(*recipients)) {
+            self.length = 0;
+            return Taken::NotNow;
         }
+        all.into_iter().for_each(|recipients| reader.mark(recipients));
+        let is_parcel = matches!(whole, Packet::Parcel(_));
         self.take_away(is_parcel)
     }
 

@@ -52,6 +52,11 @@ pub(crate) enum Control {
     Recycle,
     /// From a worker: it cannot rest for this successor, and waits for [`Self::Resume`].
     RestFailed { successor: u32, sentence: String },
+    /// To a worker: give so many of your connections to the worker of another slot, in this time.
+    Move { id: u32, to: u16, count: u32, within_ms: u64 },
+    /// From a worker: so many went; these did not: plain HTTP, those with unsent output, others. `pending`
+    /// of them may still go, when their homes answer.
+    MoveDone { id: u32, moved: u32, pending: u32, http: u32, unsent: u32, other: u32 },
 }
 
 /// [`Adoption`] on the wire.

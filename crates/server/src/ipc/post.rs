@@ -97,10 +97,17 @@ impl Post {
 
     /// Takes a mail for a slot. It goes out at [`Post::flush`] at the latest.
     pub(crate) fn put(&mut self, slot: usize, mail: &Mail<'_>) -> Result<(), PostError> {
-        let target = self.targets.get_mut(slot).ok_or(PostError::NoSuchSlot)?;
+        let target = self.targets.get(slot).ok_or(PostError::NoSuchSlot)?;
         if target.spill_bytes + target.packing.len() > SPILL_MAX_BYTES {
             return Err(PostError::Full);
         }
+        self.put_word(slot, mail)
+    }
+
+    /// As [`Post::put`], whatever waits already: for the few bytes that say what becomes of a connection.
+    /// There is at most one of a kind per connection.
+    pub(crate) fn put_word(&mut self, slot: usize, mail: &Mail<'_>) -> Result<(), PostError> {
+        let target = self.targets.get_mut(slot).ok_or(PostError::NoSuchSlot)?;
         let before = target.packing.len();
         mail.append_to(&mut target.packing)?;
         if target.packing.len() > target.packet_max {
@@ -152,6 +159,11 @@ impl Post {
     /// Bytes that wait for full mailboxes.
     pub(crate) fn spilled_bytes(&self) -> usize {
         self.spilled_bytes
+    }
+
+    /// Bytes that wait for the full mailbox of one slot.
+    pub(crate) fn spilled_for(&self, slot: usize) -> usize {
+        self.targets.get(slot).map_or(0, |target| target.spill_bytes)
     }
 
     /// What waits, by slot, in its order, for the successor. Everything packed was flushed before.
@@ -233,12 +245,24 @@ fn send_parcel(write_end: RawFd, packet: &[u8], parcel: &[u8]) -> io::Result<()>
 mod tests {
     use super::*;
     use crate::ids::ConnId;
-    use crate::ipc::mailbox::{Mailbox, Taken};
+    use crate::ipc::mail::Recipients;
+    use crate::ipc::mailbox::{Mailbox, Reader, Taken};
     use crate::websocket::Opcode;
+
+    /// Takes whatever comes.
+    struct Anything;
+
+    impl Reader for Anything {
+        fn may_take(&mut self, _: Recipients<'_>) -> bool {
+            true
+        }
+
+        fn mark(&mut self, _: Recipients<'_>) {}
+    }
 
     fn payloads(mailbox: &mut Mailbox) -> Vec<Vec<u8>> {
         let mut got = Vec::new();
-        while let Taken::Packet = mailbox.take_next(|_| {}) {
+        while let Taken::Packet = mailbox.take_next(&mut Anything) {
             for mail in mailbox.mails() {
                 if let Mail::Deliver { payload, .. } = mail {
                     got.push(payload.to_vec());

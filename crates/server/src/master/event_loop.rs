@@ -1,8 +1,9 @@
 //! The master's loop: tokens to calls, and actions of the state to deeds.
 //!
 //! A turn, always in this order: poll → deaths → pipes → signals → control socket → status readers →
-//! what hooks asked for → time → quiet work.
+//! what hooks asked for → time → moves of connections → quiet work.
 
+use super::balance::{Done, Job, Left};
 use super::children::Child;
 use super::seats::{Phase, Seat};
 use super::signals::{Meaning, meanings};
@@ -95,6 +96,7 @@ impl<A: App> Master<A> {
             self.serve_status();
             self.do_what_hooks_asked();
             self.input(Input::Tick);
+            self.move_connections();
             self.work_quietly();
             if let Some(exit) = self.exit.take() {
                 return exit;
@@ -110,7 +112,11 @@ impl<A: App> Master<A> {
         });
         if !self.saying.is_empty() {
             0
-        } else if moving || self.status_pipe.has_slow_readers() || self.control.is_busy() {
+        } else if moving
+            || self.balancer.is_busy()
+            || self.status_pipe.has_slow_readers()
+            || self.control.is_busy()
+        {
             BUSY_TICK_MS
         } else if self.sweep.is_under_way() || self.status_pipe.needs_ticks() {
             TICK_MS
@@ -197,6 +203,10 @@ impl<A: App> Master<A> {
                 Control::Ready { adopted, lost } => {
                     self.input(Input::Ready(seat, generation, adopted, lost));
                 }
+                Control::MoveDone { id, moved, pending, http, unsent, other } => {
+                    let left = Left { http, unsent, other };
+                    self.moves_done(seat, Done { id, moved, pending, left });
+                }
                 Control::Recycle => self.input(Input::Recycle(seat, generation)),
                 Control::Ask(WireDeed::Reload) => self.begin_reload(false, None),
                 Control::Ask(WireDeed::Shutdown) => self.input(Input::Stop),
@@ -247,8 +257,14 @@ impl<A: App> Master<A> {
                     ControlAnswer::done(serde_json::json!({ "state": "stopping" }))
                 }
                 Ok(ControlRequest::Upgrade { .. }) => not_yet("upgrade"),
-                Ok(ControlRequest::Balance) => not_yet("balance"),
-                Ok(ControlRequest::Drain { .. }) => not_yet("drain"),
+                Ok(ControlRequest::Balance) => {
+                    self.begin_job(Job::Balance, who);
+                    continue;
+                }
+                Ok(ControlRequest::Drain { worker }) => {
+                    self.begin_job(Job::Drain(worker), who);
+                    continue;
+                }
                 Err(sentence) => ControlAnswer::refused(sentence),
             };
             self.control.answer(who, &answer);

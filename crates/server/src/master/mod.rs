@@ -4,10 +4,12 @@
 //! never blocks. It decides by [`state`]; here and beside is what carries it out. The status pipe, the
 //! control socket and signals are its ears.
 
+mod balance;
 mod children;
 mod control;
 mod event_loop;
 mod listeners;
+mod moving;
 mod reap;
 mod reload;
 mod seats;
@@ -23,6 +25,7 @@ mod sweep;
 pub(crate) use listeners::{ListenError, bind_all};
 pub(crate) use signals::all as all_signals;
 
+use self::balance::Balancer;
 use self::children::Children;
 use self::control::ControlSocket;
 use self::seats::Seat;
@@ -94,6 +97,10 @@ pub(crate) struct Master<A: App> {
     reloads: ReloadCounts,
     last_reload: ReloadReport,
     pending_reload: Option<reload::Pending>,
+    balancer: Balancer,
+    balance_figures: moving::BalanceFigures,
+    /// Who asked for the job of the balancer.
+    job_waiting: Option<control::Waiting>,
     /// Who asked for a reload while one was under way.
     next_waiting: Vec<control::Waiting>,
     exit: Option<Result<(), String>>,
@@ -146,6 +153,9 @@ impl<A: App> Master<A> {
             reloads: ReloadCounts::default(),
             last_reload: ReloadReport::default(),
             pending_reload: None,
+            balancer: Balancer::default(),
+            balance_figures: moving::BalanceFigures::default(),
+            job_waiting: None,
             next_waiting: Vec::new(),
             exit: None,
             now: clock::now(),
@@ -230,6 +240,7 @@ impl<A: App> Master<A> {
             mailbox_bytes: &mailbox_bytes,
         };
         let mut object = status::status(&facts, &self.shared);
+        object["balance"] = serde_json::json!(self.balance_figures);
         let more = self.hook(|app, master| app.status(master));
         status::merge(&mut object, more.unwrap_or_default());
         object

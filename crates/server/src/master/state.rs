@@ -127,6 +127,11 @@ impl State {
         self.reload.as_ref().is_some_and(|reload| reload.outcome.by_request)
     }
 
+    /// Whether nothing is being replaced or brought to its end.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.reload.is_none() && self.stopping.is_none()
+    }
+
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.is_some()
     }

@@ -189,7 +189,7 @@ fn base(row: &ProcessRow) -> Json {
 fn worker(slot: usize, row: &ProcessRow, mailbox_bytes: Option<u64>) -> Json {
     let figures = ProcessFigures::of(row.value(Cell::Pid));
     with(
-        base(row),
+        with(base(row), moves(row)),
         json!({
             "slot": slot,
             "generation": row.generation(),
@@ -234,6 +234,16 @@ fn worker(slot: usize, row: &ProcessRow, mailbox_bytes: Option<u64>) -> Json {
             "cpu_ms": figures.cpu_ms,
         }),
     )
+}
+
+/// Connections that changed their worker, and their mail.
+fn moves(row: &ProcessRow) -> Json {
+    json!({
+        "moved_in": row.value(Cell::MovedIn),
+        "moved_out": row.value(Cell::MovedOut),
+        "forwarded": row.value(Cell::Forwarded),
+        "lost_mail": row.value(Cell::LostMail),
+    })
 }
 
 fn task(place: usize, board: &Scoreboard) -> Json {

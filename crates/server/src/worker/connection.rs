@@ -7,7 +7,7 @@
 use crate::app::{Closed, Handshake, Response};
 use crate::clock::Millis;
 use crate::http::{Request, Upgrade};
-use crate::ids::{ConnId, RequestId};
+use crate::ids::{ConnId, RequestId, SlotId};
 use crate::outbox::{Outbox, OutboxLimits};
 use crate::peers::Address;
 use crate::websocket::{Agreement, Progress};
@@ -108,6 +108,12 @@ pub(crate) enum Answer {
 #[derive(Debug)]
 pub(crate) struct OpenStage {
     pub(crate) conn: ConnId,
+    /// The slot whose mailbox takes what is for it.
+    pub(crate) home: SlotId,
+    /// It has been served elsewhere than at home: whoever sends to it goes by its home, here too.
+    pub(crate) moved: bool,
+    /// Nothing is read from it until the worker that had it has said its last.
+    pub(crate) arriving: bool,
     pub(crate) progress: Progress,
     /// When the first byte of what is half received came: of a message, or of a cut frame.
     pub(crate) began: Option<Millis>,
@@ -129,9 +135,12 @@ pub(crate) struct OpenStage {
 }
 
 impl OpenStage {
-    pub(crate) fn new(conn: ConnId, agreement: Option<Agreement>) -> Self {
+    pub(crate) fn new(conn: ConnId, home: SlotId, agreement: Option<Agreement>) -> Self {
         Self {
             conn,
+            home,
+            moved: false,
+            arriving: false,
             progress: Progress::default(),
             began: None,
             agreement,

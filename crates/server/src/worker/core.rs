@@ -9,7 +9,9 @@ use super::Birth;
 use super::compression::{Compression, Outgoing};
 use super::connection::{Answer, Closing, Connection, Stage};
 use super::gather::Gatherings;
+use super::moving::Moving;
 use super::pool_limits::ReceiveLimits;
+use super::routing::{Routing, Speaking};
 use super::state::Life;
 use crate::app::{Closed, ClosedBy};
 use crate::clock::{self, Millis};
@@ -84,6 +86,10 @@ pub(crate) struct Core {
     pub(super) gatherings: Gatherings,
     /// Unsent output of all connections.
     pub(super) load: Load,
+    /// Whose hook is running.
+    pub(super) speaking: Speaking,
+    pub(super) routing: Routing,
+    pub(super) moving: Moving,
     /// Room for output is being made.
     pub(super) shedding: bool,
     pub(super) compression: Compression,
@@ -138,6 +144,9 @@ impl Core {
             warm_bytes: 0,
             gatherings: Gatherings::default(),
             load: Load::default(),
+            speaking: Speaking::Nobody,
+            routing: Routing::default(),
+            moving: Moving::default(),
             shedding: false,
             compression: Compression::new(&config),
             limits,

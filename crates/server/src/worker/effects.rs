@@ -5,6 +5,7 @@
 use super::compression::Outgoing;
 use super::connection::Answer;
 use super::core::Core;
+use super::routing::RECIPIENTS_PER_MAIL;
 use crate::app::{Closed, ClosedBy, Handshake, Response, Sender};
 use crate::clock::Millis;
 use crate::context::{Effects, MasterDeed, PushError, Role, SendError, TimerError, Urgency};
@@ -24,8 +25,16 @@ use crate::websocket::Opcode;
 use serde_json::Value as Json;
 use std::io;
 
-/// Recipients named by one mail: their list must fit a packet.
-const RECIPIENTS_PER_MAIL: usize = 1_024;
+/// For whom a broadcast is, of those a worker serves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Audience {
+    /// Who has never been served elsewhere.
+    NeverMoved,
+    /// Whose home is here.
+    AtHome,
+    /// Whose home is here, and who has been served elsewhere.
+    Moved,
+}
 
 impl Core {
     fn push_here(
@@ -53,24 +62,44 @@ impl Core {
     }
 
     /// Queues a message for a connection of this worker that came by mail.
-    pub(super) fn deliver_here(&mut self, conn: ConnId, message: Outgoing<'_>, droppable: bool) {
+    pub(super) fn deliver_here(&mut self, key: usize, message: Outgoing<'_>, droppable: bool) {
         let urgency = if droppable { Urgency::Droppable } else { Urgency::Keep };
-        match self.key_of(conn) {
-            // A full outbox has closed the connection, which tells its client.
-            Some(key) => drop(self.push_here(key, message, urgency)),
-            None => self.row.add(Cell::MailStale, 1),
-        }
+        // A full outbox has closed the connection, which tells its client.
+        let _ = self.push_here(key, message, urgency);
     }
 
-    pub(super) fn broadcast_here(&mut self, opcode: Opcode, payload: &[u8]) {
+    /// Queues a message for everybody of an audience who is served here.
+    fn broadcast_here(&mut self, opcode: Opcode, payload: &[u8], audience: Audience) {
         let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
         let message = self.compression.outgoing(opcode, payload);
         for key in keys {
-            if self.connections[key].open().is_some_and(|open| open.announced) {
+            let wanted = self.connections[key].open().is_some_and(|open| {
+                let among = match audience {
+                    Audience::NeverMoved => !open.moved,
+                    Audience::AtHome => self.is_home(open.home),
+                    Audience::Moved => open.moved && self.is_home(open.home),
+                };
+                open.announced && among
+            });
+            if wanted {
                 // A full outbox has closed the connection, which tells its client.
                 let _ = self.push_here(key, message, Urgency::Keep);
             }
         }
+    }
+
+    /// A message for everybody with their home here: those who are served here, and those who are not.
+    pub(super) fn broadcast_at_home(&mut self, opcode: Opcode, payload: &[u8], audience: Audience) {
+        self.broadcast_here(opcode, payload, audience);
+        if self.routing.has_moved() {
+            let away = self.away_from_home();
+            self.send_on_to_many(&away, opcode, payload);
+        }
+    }
+
+    /// Where a connection is in this worker, if what the running hook sends it goes there straight.
+    fn straight_to(&self, conn: ConnId) -> Option<usize> {
+        self.key_of(conn).filter(|key| self.goes_straight(*key))
     }
 
     pub(super) fn disconnect_here(&mut self, conn: ConnId, code: u16, reason: &str) -> bool {
@@ -97,7 +126,7 @@ impl Effects for Core {
         payload: &[u8],
         urgency: Urgency,
     ) -> Result<(), PushError> {
-        if let Some(key) = self.key_of(conn) {
+        if let Some(key) = self.straight_to(conn) {
             let message = self.compression.outgoing(opcode, payload);
             return self.push_here(key, message, urgency);
         }
@@ -119,7 +148,7 @@ impl Effects for Core {
         let message = self.compression.outgoing(opcode, payload);
         let mut elsewhere: Vec<(SlotId, Vec<ConnId>)> = Vec::new();
         for conn in conns.iter().copied() {
-            if let Some(key) = self.key_of(conn) {
+            if let Some(key) = self.straight_to(conn) {
                 taken += usize::from(self.push_here(key, message, Urgency::Keep).is_ok());
             } else if self.shared.sessions.is_established(conn)
                 && let Some(home) = self.shared.sessions.home(conn)
@@ -141,7 +170,12 @@ impl Effects for Core {
     }
 
     fn broadcast(&mut self, opcode: Opcode, payload: &[u8]) {
-        self.broadcast_here(opcode, payload);
+        self.broadcast_here(opcode, payload, Audience::NeverMoved);
+        if self.routing.has_moved() {
+            // Behind what was sent to them before.
+            let text = opcode == Opcode::Text;
+            let _ = self.post(self.slot, &Mail::BroadcastMoved { text, payload });
+        }
         for slot in 0..self.wiring.post.len() {
             let slot = SlotId(u16::try_from(slot).unwrap_or(u16::MAX));
             if slot != self.slot {
@@ -152,8 +186,8 @@ impl Effects for Core {
     }
 
     fn disconnect(&mut self, conn: ConnId, code: u16, reason: &str) -> bool {
-        if self.disconnect_here(conn, code, reason) {
-            return true;
+        if self.straight_to(conn).is_some() {
+            return self.disconnect_here(conn, code, reason);
         }
         let Some(home) = self.shared.sessions.home(conn) else { return false };
         self.shared.sessions.is_established(conn)

@@ -26,7 +26,7 @@ const SERVED_PER_LOOK: usize = 4;
 /// So many connections are at most under way at once, beside the recipients of one message or packet: they
 /// are what a death costs.
 pub(super) const UNDER_WAY_MAX: usize = 64;
-/// How soon a full mailbox of another worker is tried again.
+/// How soon a full mailbox of another worker, or a connection on its way, is looked at again.
 const RETRY_MAIL_MS: u64 = 2;
 
 impl<A: App> Worker<'_, A> {
@@ -58,6 +58,11 @@ impl<A: App> Worker<'_, A> {
                 self.serve_ready_list();
                 self.sweep();
                 self.settle();
+                self.go_on_moving();
+                if !self.core.touched.is_empty() {
+                    // What was said when connections left.
+                    self.settle();
+                }
             } else {
                 // Before it serves it has no connections, at rest they are the successor's already.
                 self.core.post.flush();
@@ -66,6 +71,7 @@ impl<A: App> Worker<'_, A> {
                 // Every turn: a busy client must not keep waiting mail from a mailbox that has room
                 // again. Within the turn: what is opened for it is a living worker's.
                 self.core.post.retry();
+                self.core.unmark_in_transit();
             }
             self.look();
             self.publish();
@@ -83,11 +89,12 @@ impl<A: App> Worker<'_, A> {
         let waits = core.life.serving()
             && (!core.ready.is_empty()
                 || !core.answers.is_empty()
-                || core.mail_ready
+                || core.mail_ready && !core.routing.is_waiting()
                 || core.life.accepting() && core.accept_ready);
+        let moves = core.life.serving() && (core.routing.is_waiting() || core.moving.is_busy());
         let timeout_ms = if waits {
             0
-        } else if core.life.serving() && core.post.spilled_bytes() > 0 {
+        } else if moves || core.life.serving() && core.post.spilled_bytes() > 0 {
             RETRY_MAIL_MS
         } else {
             sweep::SWEEP_EVERY_MS

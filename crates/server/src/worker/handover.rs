@@ -85,6 +85,7 @@ impl<A: App> Worker<'_, A> {
                 Err(error) => error!(%error, slot, "mail that waited is lost"),
             }
         }
+        self.core.take_up_routes(why == Adoption::Crash);
         let sessions: Vec<ConnId> = self.core.shared.sessions.owned_by(self.core.slot).collect();
         for conn in sessions {
             if empty || !self.fit_for_adoption(conn, left.open.contains_key(&conn)) {
@@ -215,7 +216,11 @@ impl<A: App> Worker<'_, A> {
         let peer = core.shared.sessions.peer(conn)?;
         let mut connection = core.connection(descriptor, peer);
         let agreement = core.shared.sessions.agreement(conn);
-        connection.stage = Stage::Open(OpenStage::new(conn, agreement));
+        let home = core.shared.sessions.home(conn)?;
+        let mut open = OpenStage::new(conn, home, agreement);
+        open.moved = core.shared.sessions.route(conn).is_some();
+        open.arriving = core.awaits_last_word(conn);
+        connection.stage = Stage::Open(open);
         connection.last_read = core.shared.sessions.last_active(conn).unwrap_or(core.now);
         core.shared.ledger.note(descriptor, DescriptorKind::Session, core.holder);
         let key = core.connections.insert(connection);

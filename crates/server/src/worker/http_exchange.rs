@@ -257,7 +257,7 @@ impl<A: App> Worker<'_, A> {
         let (agreement, extensions) = core.agree_on_compression(request).unzip();
         core.shared.sessions.set_agreement(conn, agreement);
         let connection = &mut core.connections[key];
-        let opened = Stage::Open(OpenStage::new(conn, agreement));
+        let opened = Stage::Open(OpenStage::new(conn, core.slot, agreement));
         let stage = mem::replace(&mut connection.stage, opened);
         if let Stage::Http(http) = stage {
             connection.held = http.input;

@@ -19,6 +19,7 @@ mod moving;
 mod pong;
 mod pool_limits;
 mod receive;
+mod routing;
 mod settle;
 mod shed;
 mod sources;
@@ -26,6 +27,7 @@ mod state;
 mod sweep;
 
 use self::core::Core;
+use self::routing::Speaking;
 pub(crate) use self::sources::Sources;
 use self::state::{Action, Input, Leaving};
 use crate::app::{App, Closed, ClosedBy, StopReason};
@@ -139,7 +141,10 @@ impl<A: App> Worker<'_, A> {
         if owns {
             self.core.row.note_errand(errand, conn);
         }
+        let speaks = conn.map_or(Speaking::Nobody, Speaking::Of);
+        let before = std::mem::replace(&mut self.core.speaking, speaks);
         let called = self.hook(call);
+        self.core.speaking = before;
         if owns {
             self.core.row.end_errand();
         }
@@ -170,6 +175,9 @@ impl<A: App> Worker<'_, A> {
                         self.say_goodbye();
                     }
                 }
+                Control::Move { id, to, count, within_ms } => {
+                    self.begin_moving(id, SlotId(to), count, within_ms);
+                }
                 Control::Leave => drop(self.decide(Input::Leave)),
                 other => error!(?other, "not for a worker"),
             }
@@ -180,6 +188,7 @@ impl<A: App> Worker<'_, A> {
     fn finish_what_is_begun(&mut self) {
         loop {
             self.give_answers();
+            self.pay_owed();
             self.settle();
             if self.core.answers.is_empty() && self.core.touched.is_empty() {
                 return;
@@ -208,6 +217,8 @@ impl<A: App> Worker<'_, A> {
     }
 
     fn rest(&mut self, successor: u32) {
+        // Who is on the way goes on by the successor.
+        self.give_up_moving();
         self.core.swap_polls();
         self.core.gatherings.clear();
         match self.core.lay_down() {
@@ -234,8 +245,11 @@ impl<A: App> Worker<'_, A> {
     }
 
     fn say_goodbye(&mut self) {
+        self.give_up_moving();
         self.core.unwatch_listeners();
+        self.core.speaking = Speaking::LastWords;
         self.hook(|app, context| app.worker_stop(context, StopReason::Shutdown));
+        self.core.speaking = Speaking::Nobody;
         let keys: Vec<usize> = self.core.connections.iter().map(|(key, _)| key).collect();
         for key in keys {
             let reason = "the server stops".to_owned();

@@ -1,17 +1,76 @@
 //! Connections that change their worker while they are open.
 //!
-//! Knows how one is let go of and how one is taken up; decides nothing about who goes where.
+//! Knows how one is let go of, how one is taken up, and the order of the master that is carried out;
+//! decides nothing about who goes where. At the end of a turn a connection of which nothing is in this
+//! worker's hands is given away by two words of its row; then its new owner is told by mail.
 //! Invariants: 1. What is let go of stays open: its descriptor, its row and what lies in the pool are
-//! the next owner's. 2. Whoever's row names this slot as owner is taken up at most once.
+//! the next owner's. 2. A connection is given away only when its route leads to the new owner and what
+//! came by the old one is served: with its home here at once, else after the home's `Go`. 3. It is given
+//! away only when what it said is in the mailboxes, or behind it on the way to the new owner.
 
 use super::Worker;
+use super::connection::{Connection, Stage};
 use super::core::Core;
 use super::leftover::Leftover;
-use crate::app::{Adoption, App};
-use crate::ids::ConnId;
+use super::routing::{Owed, Place};
+use crate::app::{Adoption, App, Closed, ClosedBy};
+use crate::clock::Millis;
+use crate::ids::{ConnId, Generation, SlotId};
+use crate::ipc::mail::Mail;
+use crate::ipc::pipe::Control;
+use crate::ledger::{DescriptorKind, Holder};
 use crate::scoreboard::Cell;
-use crate::sessions::{Phase, Service};
+use crate::sessions::{Passage, Phase, Service};
 use mio::unix::SourceFd;
+use std::collections::HashSet;
+use tracing::error;
+
+/// Connections given away, or asked for at their homes, in one turn.
+const MOVES_PER_TURN: usize = 64;
+
+/// What is left of an order of the master.
+#[derive(Debug)]
+struct Order {
+    id: u32,
+    to: SlotId,
+    wanted: usize,
+    moved: u32,
+    until: Millis,
+    /// Their homes were asked to send elsewhere.
+    asked: HashSet<ConnId>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Moving {
+    order: Option<Order>,
+    /// To be given away as soon as nothing of them is in hand.
+    leaving: Vec<ConnId>,
+}
+
+impl Moving {
+    /// Whether something is to be done at the end of the turn.
+    pub(super) fn is_busy(&self) -> bool {
+        self.order.is_some() || !self.leaving.is_empty()
+    }
+
+    /// Whatever came for the connection by its old way is served.
+    pub(super) fn leaves(&mut self, conn: ConnId) {
+        if !self.leaving.contains(&conn) {
+            self.leaving.push(conn);
+        }
+    }
+}
+
+/// What came of an attempt to give a connection away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Given {
+    Away,
+    /// Something of it is in hand.
+    NotNow,
+    /// It is not here, or stays.
+    No,
+}
 
 impl Core {
     /// Forgets a WebSocket without closing it. Nothing of it may be in this worker's hands: no output, no
@@ -29,6 +88,69 @@ impl Core {
             self.sessions_open = self.sessions_open.saturating_sub(1);
         }
     }
+
+    /// Whether nothing of a WebSocket is in this worker's hands.
+    fn is_clean(&self, key: usize) -> bool {
+        let Some(connection) = self.connections.get(key) else { return false };
+        let Some(open) = connection.open() else { return false };
+        let idle = !connection.touched && !connection.queued && connection.held.is_empty();
+        idle && connection.outbox.is_empty()
+            && open.announced
+            && !open.lost
+            && !open.arriving
+            && open.closing.is_none()
+            && open.pong.is_none()
+            && self.shared.sessions.phase(open.conn) == Some(Phase::Open)
+            && self.shared.sessions.service(open.conn) == Some(Service::Clean)
+    }
+
+    /// Whether mail waits for another slot than this: what a connection said may be among it.
+    fn mail_waits_beside(&self, to: SlotId) -> bool {
+        self.post.spilled_bytes() > self.post.spilled_for(to.index())
+    }
+
+    /// Writes the words that make a connection another slot's: the ledger first, the owner last.
+    fn give_row(&mut self, conn: ConnId, descriptor: i32, to: SlotId) {
+        let sessions = &self.shared.sessions;
+        let generation = self.shared.scoreboard.worker(to.index()).generation();
+        let generation = Generation(u32::try_from(generation).unwrap_or(u32::MAX));
+        let holder = Holder { slot: to.0, generation };
+        self.shared.ledger.note(descriptor, DescriptorKind::Session, holder);
+        sessions.set_passage(conn, Passage::Handed(self.slot));
+        sessions.set_owner(conn, to);
+    }
+
+    /// Connections that may be given to `to` now: first those that come home there, whose mail then needs
+    /// no detour.
+    fn movable(&self, to: SlotId, most: usize, asked: &HashSet<ConnId>) -> Vec<ConnId> {
+        let sessions = &self.shared.sessions;
+        let mut movable: Vec<(bool, ConnId)> = Vec::new();
+        for (key, connection) in &self.connections {
+            let Some(open) = connection.open() else { continue };
+            let conn = open.conn;
+            let settled = sessions.route(conn).is_none_or(|route| route == self.slot);
+            let stays = sessions.passage(conn) == Passage::None && !asked.contains(&conn);
+            if settled && stays && !self.moving.leaving.contains(&conn) && self.is_clean(key) {
+                movable.push((open.home != to, conn));
+            }
+        }
+        movable.sort_unstable();
+        movable.into_iter().take(most).map(|(_, conn)| conn).collect()
+    }
+
+    /// What of this worker's is not moved: plain HTTP, slow readers, and others.
+    fn unmoved(&self) -> [u32; 3] {
+        let mut unmoved = [0; 3];
+        for (_, connection) in &self.connections {
+            let kind = match &connection.stage {
+                Stage::Http(_) => 0,
+                Stage::Open(_) if !connection.outbox.is_empty() => 1,
+                Stage::Open(_) => 2,
+            };
+            unmoved[kind] += 1;
+        }
+        unmoved
+    }
 }
 
 impl<A: App> Worker<'_, A> {
@@ -38,15 +160,198 @@ impl<A: App> Worker<'_, A> {
         if let Some(key) = self.core.key_of(conn) {
             return Some(key);
         }
-        let sessions = &self.core.shared.sessions;
-        let ours = sessions.owner(conn) == Some(self.core.slot)
-            && sessions.phase(conn) == Some(Phase::Open)
-            && sessions.service(conn) == Some(Service::Clean);
-        if !ours {
+        let clean = self.core.shared.sessions.service(conn) == Some(Service::Clean);
+        if self.core.place_of(conn) != Place::Ours || !clean {
             return None;
         }
         self.adopt_session(conn, &Leftover::default(), why);
         self.core.row.add(Cell::MovedIn, 1);
         self.core.key_of(conn)
     }
+
+    /// An order of the master: to give so many connections to another worker, within this time.
+    pub(super) fn begin_moving(&mut self, id: u32, to: SlotId, count: u32, within_ms: u64) {
+        self.give_up_moving();
+        self.core.moving.order = Some(Order {
+            id,
+            to,
+            wanted: usize::try_from(count).unwrap_or(usize::MAX),
+            moved: 0,
+            until: self.core.now + within_ms,
+            asked: HashSet::new(),
+        });
+    }
+
+    /// Ends the order under way as far as it has come.
+    pub(super) fn give_up_moving(&mut self) {
+        if let Some(order) = self.core.moving.order.take() {
+            let [http, unsent, other] = self.core.unmoved();
+            let Order { id, moved, .. } = order;
+            let pending = u32::try_from(order.asked.len()).unwrap_or(u32::MAX);
+            let done = Control::MoveDone { id, moved, pending, http, unsent, other };
+            // A master that does not read its pipe is gone, and so will this process be.
+            let _ = self.core.pipe.send(&done);
+        }
+    }
+
+    /// At the end of a turn, when all is settled: gives away what may go.
+    pub(super) fn go_on_moving(&mut self) {
+        self.core.unmark_in_transit();
+        if !self.core.moving.is_busy() {
+            return;
+        }
+        for conn in std::mem::take(&mut self.core.moving.leaving) {
+            let to = self.core.shared.sessions.route(conn);
+            let given = to.map_or(Given::No, |to| self.give_away(conn, to));
+            if given == Given::NotNow {
+                self.core.moving.leaving.push(conn);
+            }
+        }
+        if let Some(order) = self.core.moving.order.take() {
+            self.carry_out(order);
+        }
+        self.pay_owed();
+        self.core.post.flush();
+    }
+
+    fn carry_out(&mut self, mut order: Order) {
+        let core = &self.core;
+        // Given away meanwhile, or closed.
+        order.asked.retain(|conn| core.key_of(*conn).is_some());
+        let most = order.wanted.saturating_sub(order.asked.len()).min(MOVES_PER_TURN);
+        let movable = core.movable(order.to, most, &order.asked);
+        let mut recalled = Vec::new();
+        let to = order.to;
+        self.core.moving.order = Some(order);
+        for conn in movable {
+            let home = self.core.shared.sessions.home(conn);
+            if home.is_some_and(|home| self.core.is_home(home)) {
+                if self.give_away(conn, to) == Given::NotNow {
+                    break; // mail waits: none may go
+                }
+            } else if let Some(home) = home {
+                recalled.push((conn, home));
+            }
+        }
+        self.recall(recalled, to);
+        let Some(order) = &self.core.moving.order else { return };
+        let done = order.wanted == 0 || self.core.sessions_open == 0;
+        if done || self.core.now >= order.until {
+            self.give_up_moving();
+        }
+    }
+
+    /// Asks the homes of connections to send what is for them to `to`. In packets of their own: what lies
+    /// behind them in the mailbox must be looked at when the route is changed.
+    fn recall(&mut self, conns: Vec<(ConnId, SlotId)>, to: SlotId) {
+        if conns.is_empty() {
+            return;
+        }
+        self.core.post.flush();
+        for (conn, home) in conns {
+            let recall = Mail::Recall { conn: conn.to_bits(), to: to.0 };
+            if self.core.post.put_word(home.index(), &recall).is_ok()
+                && let Some(order) = &mut self.core.moving.order
+            {
+                order.asked.insert(conn);
+            }
+        }
+        self.core.post.flush();
+    }
+
+    /// Gives a connection to another worker, if nothing of it is in hand.
+    fn give_away(&mut self, conn: ConnId, to: SlotId) -> Given {
+        let core = &mut self.core;
+        let Some(key) = core.key_of(conn) else { return Given::No };
+        if to == core.slot || core.connections[key].open().is_none_or(|o| o.closing.is_some()) {
+            return Given::No;
+        }
+        if !core.is_clean(key) || core.mail_waits_beside(to) {
+            return Given::NotNow;
+        }
+        let (home, descriptor) =
+            (home_of(&core.connections[key]), core.connections[key].descriptor);
+        if home.is_some_and(|home| core.is_home(home)) {
+            core.shared.sessions.set_route(conn, to);
+            core.routing.note_moved(conn);
+        }
+        core.let_go(key);
+        core.give_row(conn, descriptor, to);
+        core.routing.owe(Owed::LastWord(conn));
+        core.row.add(Cell::MovedOut, 1);
+        if let Some(order) = &mut core.moving.order {
+            order.asked.remove(&conn);
+            order.wanted = order.wanted.saturating_sub(1);
+            order.moved += 1;
+        }
+        self.hook(|app, context| app.moved_away(context, conn));
+        Given::Away
+    }
+
+    /// Tells other slots what they are owed.
+    pub(super) fn pay_owed(&mut self) {
+        for owed in self.core.routing.take_owed() {
+            let (Owed::LastWord(conn) | Owed::Go(conn) | Owed::Lost(conn)) = owed;
+            let sessions = &self.core.shared.sessions;
+            let Some(owner) = sessions.owner(conn) else { continue };
+            let bits = conn.to_bits();
+            let told = match owed {
+                Owed::Lost(_) if owner == self.core.slot => {
+                    if let Some(key) = self.take_up_row(conn, Adoption::Balance) {
+                        self.close_for_mail_lost_elsewhere(key);
+                    }
+                    Ok(())
+                }
+                Owed::Lost(_) => self.core.post.put_word(owner.index(), &Mail::Lost { conn: bits }),
+                Owed::LastWord(_) if sessions.passage(conn) == Passage::Handed(self.core.slot) => {
+                    self.core.post.put_word(owner.index(), &Mail::Moved { conn: bits })
+                }
+                Owed::Go(_) if owner != self.core.slot && sessions.route(conn) != Some(owner) => {
+                    self.core.post.put_word(owner.index(), &Mail::Go { conn: bits })
+                }
+                // It is done, or no longer true.
+                Owed::LastWord(_) | Owed::Go(_) => Ok(()),
+            };
+            if let Err(error) = told {
+                error!(%error, %conn, "a word about a moved connection cannot be sent");
+            }
+        }
+    }
+
+    /// A packet with another worker's last word about a connection is about to be taken: what the
+    /// connection had said there was read before.
+    pub(super) fn note_arrived(&mut self, conn: ConnId) {
+        let Some(key) = self.take_up_row(conn, Adoption::Balance) else { return };
+        if self.core.awaits_last_word(conn) {
+            self.core.shared.sessions.set_passage(conn, Passage::None);
+        }
+        if let Some(open) = self.core.connections[key].open_mut() {
+            open.arriving = false;
+        }
+        self.core.make_ready(key);
+    }
+
+    /// A packet with the home's `Go` is about to be taken: whatever came by the old way was read before.
+    pub(super) fn note_leaving(&mut self, conn: ConnId) {
+        if self.take_up_row(conn, Adoption::Balance).is_none() {
+            return;
+        }
+        let sessions = &self.core.shared.sessions;
+        let leads_away = sessions.route(conn).is_some_and(|route| route != self.core.slot);
+        if leads_away && sessions.passage(conn) == Passage::None {
+            sessions.set_passage(conn, Passage::Going);
+        }
+    }
+
+    /// Mail for a connection of this worker died in another's hands: its client must not go on as if
+    /// nothing was.
+    pub(super) fn close_for_mail_lost_elsewhere(&mut self, key: usize) {
+        self.core.row.add(Cell::LostMail, 1);
+        let reason = "a message was lost".to_owned();
+        self.core.close_by_engine(key, Closed { code: 1012, reason, by: ClosedBy::WorkerLost });
+    }
+}
+
+fn home_of(connection: &Connection) -> Option<SlotId> {
+    connection.open().map(|open| open.home)
 }

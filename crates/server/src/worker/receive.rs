@@ -48,6 +48,7 @@ impl<A: App> Worker<'_, A> {
     pub(super) fn serve_readable(&mut self, key: usize) -> Reading {
         let mut buffer = mem::take(&mut self.core.read_buffer);
         let reading = match self.core.connections.get(key).map(|connection| &connection.stage) {
+            Some(Stage::Open(open)) if open.arriving => Reading::Drained,
             Some(Stage::Open(_)) => self.read_open(key, &mut buffer),
             Some(Stage::Http(_)) => self.read_http(key, &mut buffer),
             None => Reading::Drained,

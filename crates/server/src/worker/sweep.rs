@@ -96,6 +96,8 @@ fn due(connection: &Connection, config: &Config, now: Millis) -> Option<Due> {
         Stage::Http(http) => (now >= http.deadline).then_some(Due::TooLate),
         Stage::Open(open) => match &open.closing {
             Some(closing) => (now >= closing.until).then_some(Due::Gone),
+            // What it has sent may not be read yet.
+            None if open.arriving => None,
             None => due_open(open, now.since(connection.last_read), config, now),
         },
     }

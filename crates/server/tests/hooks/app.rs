@@ -237,6 +237,10 @@ impl App for RecordingApp {
         }
     }
 
+    fn moved_away(&mut self, context: &mut Context<'_, Self>, conn: ConnId) {
+        self.at(context, "moved_away", conn);
+    }
+
     fn message(&mut self, context: &mut Context<'_, Self>, conn: ConnId, message: Message<'_>) {
         if let (Some(area), Role::Worker(slot)) = (context.area("messages"), context.role()) {
             area[slot.index()].fetch_add(1, Ordering::Relaxed);

@@ -153,7 +153,7 @@ impl Client {
         while !matches!(self.hear(), Heard::End | Heard::Silence) {}
     }
 
-    fn set_patience(&mut self, patience: Duration) {
+    pub(crate) fn set_patience(&mut self, patience: Duration) {
         self.socket.get_mut().set_read_timeout(Some(patience)).expect("a timeout");
     }
 }

@@ -21,6 +21,7 @@ mod flow;
 mod handshakes;
 mod ledger;
 mod leftovers;
+mod moves;
 mod opening;
 mod order;
 mod place;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         wire::TESTS,
         reloads::TESTS,
         leftovers::TESTS,
+        moves::TESTS,
         crashes::TESTS,
         deaths::TESTS,
         ledger::TESTS,

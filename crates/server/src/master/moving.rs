@@ -1,0 +1,121 @@
+//! Carrying out what the [`Balancer`](super::balance::Balancer) decides: orders to workers, answers to
+//! who asked.
+
+use super::Master;
+use super::balance::{Done, Job, Left, Outcome, SlotView, Step, Thresholds};
+use super::control::Waiting;
+use super::seats::{Phase, Seat};
+use crate::app::App;
+use crate::clock;
+use crate::config::Config;
+use crate::control::ControlAnswer;
+use crate::ipc::pipe::Control;
+use crate::scoreboard::Cell;
+use serde::Serialize;
+use serde_json::json;
+use tracing::info;
+
+/// What the status says of moved connections.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub(crate) struct BalanceFigures {
+    /// Asked for by a verb.
+    asked: u64,
+    /// Connections that were given to another worker, for whatever reason.
+    moved: u64,
+    /// When connections were moved last, as an RFC 3339 time.
+    last_at: Option<String>,
+}
+
+impl<A: App> Master<A> {
+    /// Begins to even connections out, or to drain a worker; whoever waits is told in the end.
+    pub(super) fn begin_job(&mut self, job: Job, waiting: Waiting) {
+        let refused = if self.state.is_stopping() || !self.state.was_ready() {
+            let doing = if self.state.is_stopping() { "stopping" } else { "starting" };
+            Err(format!("the server is {doing}"))
+        } else {
+            let slots = usize::from(self.config.workers);
+            self.balancer.ask(self.now, job, slots).map_err(|refused| refused.to_string())
+        };
+        match refused {
+            Ok(()) => {
+                self.balance_figures.asked += 1;
+                self.job_waiting = Some(waiting);
+            }
+            Err(sentence) => self.control.answer(waiting, &ControlAnswer::refused(sentence)),
+        }
+    }
+
+    /// Time passes for it.
+    pub(super) fn move_connections(&mut self) {
+        let slots = self.slot_views();
+        let step = if self.state.is_stopping() {
+            self.balancer.stop(self.now, &slots)
+        } else {
+            let may_move = self.state.was_ready() && self.state.is_quiet();
+            self.balancer.tick(self.now, may_move, &slots, &thresholds(&self.config))
+        };
+        match step {
+            Some(Step::Tell(order, life)) => {
+                let message = Control::Move {
+                    id: order.id,
+                    to: order.to,
+                    count: order.count,
+                    within_ms: order.within_ms,
+                };
+                if let Some(child) = self.children.of(Seat::Worker(order.from), life) {
+                    child.stuck |= child.pipe.send(&message).is_err();
+                }
+            }
+            Some(Step::Over(outcome)) => self.end_job(&outcome),
+            None => {}
+        }
+    }
+
+    /// A worker has done its order.
+    pub(super) fn moves_done(&mut self, seat: Seat, done: Done) {
+        self.balance_figures.moved += u64::from(done.moved);
+        if done.moved > 0 {
+            self.balance_figures.last_at = Some(clock::rfc3339(clock::unix_ms()));
+        }
+        self.balancer.done(self.now, seat.place(), done);
+    }
+
+    fn end_job(&mut self, outcome: &Outcome) {
+        info!(?outcome, "connections moved");
+        let Left { http, unsent, other } = outcome.left;
+        let answer = ControlAnswer {
+            ok: outcome.error.is_none(),
+            error: outcome.error.clone(),
+            result: json!({
+                "moved": outcome.moved,
+                "left": { "http": http, "unsent": unsent, "other": other },
+                "took_ms": outcome.took_ms,
+                "connections": outcome.connections,
+            }),
+        };
+        if let Some(waiting) = self.job_waiting.take() {
+            self.control.answer(waiting, &answer);
+        }
+    }
+
+    fn slot_views(&self) -> Vec<SlotView> {
+        let board = &self.shared.scoreboard;
+        (0..self.config.workers)
+            .map(|slot| {
+                let current = self.state.seats.get(&Seat::Worker(slot));
+                let current = current.and_then(|seat| seat.current.as_ref());
+                let running = current.filter(|life| life.phase == Phase::Running);
+                let sessions = board.worker(usize::from(slot)).value(Cell::Sessions);
+                SlotView { serving: running.map(|life| life.generation), sessions }
+            })
+            .collect()
+    }
+}
+
+fn thresholds(config: &Config) -> Thresholds {
+    Thresholds {
+        percent: config.balance_above_percent,
+        connections: u64::from(config.balance_above_connections),
+        rate: u64::from(config.balance_rate),
+    }
+}
