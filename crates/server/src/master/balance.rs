@@ -162,6 +162,11 @@ impl Balancer {
         Ok(())
     }
 
+    /// Whether the next look at the slots must be exact: a job is figured out from it.
+    pub(super) fn wants_exact_views(&self) -> bool {
+        self.running.is_none() && self.work.as_ref().is_some_and(|work| work.counts.is_none())
+    }
+
     /// Whether time is to pass quickly.
     pub(super) fn is_busy(&self) -> bool {
         self.work.is_some() || self.running.is_some()

@@ -100,15 +100,30 @@ impl<A: App> Master<A> {
 
     fn slot_views(&self) -> Vec<SlotView> {
         let board = &self.shared.scoreboard;
+        // What workers say of themselves may be of a moment ago; the rows are of now.
+        let owned = self.balancer.wants_exact_views().then(|| self.sessions_by_owner());
         (0..self.config.workers)
             .map(|slot| {
                 let current = self.state.seats.get(&Seat::Worker(slot));
                 let current = current.and_then(|seat| seat.current.as_ref());
                 let running = current.filter(|life| life.phase == Phase::Running);
-                let sessions = board.worker(usize::from(slot)).value(Cell::Sessions);
+                let place = usize::from(slot);
+                let said = || board.worker(place).value(Cell::Sessions);
+                let sessions = owned.as_ref().map_or_else(said, |owned| owned[place]);
                 SlotView { serving: running.map(|life| life.generation), sessions }
             })
             .collect()
+    }
+
+    fn sessions_by_owner(&self) -> Vec<u64> {
+        let mut owned = vec![0; usize::from(self.config.workers)];
+        let sessions = &self.shared.sessions;
+        for owner in sessions.all().filter_map(|conn| sessions.owner(conn)) {
+            if let Some(count) = owned.get_mut(owner.index()) {
+                *count += 1;
+            }
+        }
+        owned
     }
 }
 
