@@ -49,7 +49,7 @@ const IN_TESTS: [(&str, &[&str]); 4] = [
     ("dunlin-table", &["proptest"]),
     ("dunlin-server", &["proptest", "tempfile", "clap", "tracing-subscriber"]),
     ("dunlin-im", &["proptest"]),
-    // tungstenite as a client only.
+    // tungstenite as a client, and as the server that is made to lie.
     ("dunlin", &["proptest", "tempfile", "tungstenite"]),
 ];
 

@@ -20,4 +20,5 @@ mod outside;
 mod reload;
 mod signals;
 mod support;
+mod survive;
 mod timeouts;

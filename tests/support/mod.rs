@@ -7,6 +7,7 @@
 pub(crate) mod client;
 pub(crate) mod dir;
 pub(crate) mod http;
+pub(crate) mod liar;
 pub(crate) mod outside;
 pub(crate) mod process;
 pub(crate) mod raw;

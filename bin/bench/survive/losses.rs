@@ -100,7 +100,7 @@ impl Losses {
     /// The share that a kill took on average, in percent.
     pub(super) fn mean_share(&self) -> f64 {
         let count = u32::try_from(self.kills.len()).unwrap_or(u32::MAX).max(1);
-        self.kills.iter().map(Kill::share).sum::<f64>() / f64::from(count)
+        self.kills.iter().map(Kill::share).fold(0.0, |sum, share| sum + share) / f64::from(count)
     }
 }
 
