@@ -42,6 +42,17 @@ fn killed_workers_lose_no_message_of_a_connection_that_stays() {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(report["deeds"]["kill-worker"]["times"].as_u64() >= Some(2), "{report}");
     assert_eq!(report["lost_connections"]["unexplained"], 0, "{report}");
+    assert!(report["presence"]["asked"].as_u64() >= Some(20), "{report}");
+}
+
+#[test]
+fn reloads_turn_no_connect_away() {
+    let server = Server::start(TOML);
+    let flags = ["--seconds", "2", "--do", "reload", "--every", "200ms", "--storm", "150"];
+    let (ended, report) = survive(&server, &flags);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(report["deeds"]["reload"]["times"].as_u64() >= Some(3), "{report}");
+    assert!(report["storm"]["done"].as_u64() >= Some(250), "{report}");
 }
 
 #[test]

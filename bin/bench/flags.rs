@@ -54,6 +54,10 @@ pub(crate) struct Survive {
     /// Clients that read slowly [default: one in twenty]
     #[arg(long, value_name = "N")]
     pub(crate) slow: Option<u32>,
+    /// Connections a second that come, log in and go, beside the clients
+    #[arg(long, value_name = "N", default_value_t = 0,
+          value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    pub(crate) storm: u32,
     /// A promise, too: no answer may take longer
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) max_stall: Option<Duration>,

@@ -12,7 +12,7 @@ use super::moment::Moment;
 use std::collections::{HashMap, VecDeque};
 
 /// One connection of one client.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) struct LifeId(pub(super) u32);
 
 /// What was asked for.

@@ -4,13 +4,15 @@
 //! socket. A turn, always in this order: poll, deeds, sockets, timers, connects, messages.
 
 use super::body::Bodies;
-use super::connection::{Connection, Stage, Target};
+use super::connection::{Connection, Target};
 use super::deeds::{Event as DeedEvent, Outcome};
 use super::faults::{Fault, Faults};
 use super::ledger::{Ledger, LifeId};
 use super::losses::Losses;
 use super::moment::Moment;
-use super::random::{self, Random};
+use super::presence::Presence;
+use super::random::Random;
+use super::storm::{self, Storm};
 use super::timing::Timing;
 use crate::failure::Failure;
 use mio::{Events, Interest, Poll, Token};
@@ -28,6 +30,8 @@ pub(super) struct Plan {
     pub(super) connections: u32,
     pub(super) slow: u32,
     pub(super) rate: u32,
+    /// Connections a second that come and go.
+    pub(super) storm: u32,
     pub(super) seed: u64,
     pub(super) max_stall: Option<Duration>,
 }
@@ -40,6 +44,14 @@ pub(super) struct Client {
     pub(super) place: usize,
     /// It reads slowly: not before this moment.
     pub(super) slow_until: Option<Moment>,
+    /// It only comes and goes.
+    pub(super) storms: bool,
+}
+
+impl Client {
+    pub(super) fn new(storms: bool, slow: bool) -> Self {
+        Self { connection: None, place: 0, slow_until: slow.then(Moment::default), storms }
+    }
 }
 
 /// What is due at a moment, for a client.
@@ -70,6 +82,8 @@ pub(super) struct Load {
     pub(super) random: Random,
     pub(super) timers: BinaryHeap<Reverse<(Moment, usize, Due)>>,
     pub(super) input: Vec<u8>,
+    pub(super) presence: Presence,
+    pub(super) storm: Storm,
     /// What came of the deeds.
     pub(super) outcomes: Vec<Outcome>,
     pub(super) connects: u64,
@@ -83,18 +97,12 @@ pub(super) const OPEN_WITHIN_MS: u64 = 15_000;
 const EVENTS_PER_TURN: usize = 1_024;
 /// A turn sends no more than this, and then reads.
 const SENDS_PER_TURN: u32 = 256;
-/// A client writes to itself and so many others.
-const PEERS: usize = 8;
 /// The longest wait of a turn.
 const TURN: Duration = Duration::from_millis(100);
 
 impl Load {
     pub(super) fn new(plan: Plan, poll: Poll) -> Self {
-        let clients = (0..plan.connections).map(|number| Client {
-            connection: None,
-            place: 0,
-            slow_until: (number < plan.slow).then(Moment::default),
-        });
+        let clients = (0..plan.connections).map(|number| Client::new(false, number < plan.slow));
         let clients: Vec<Client> = clients.collect();
         let max_stall_us =
             plan.max_stall.map(|most| u64::try_from(most.as_micros()).unwrap_or(u64::MAX));
@@ -111,6 +119,8 @@ impl Load {
             random: Random::new(plan.seed),
             timers: BinaryHeap::new(),
             input: vec![0; 64 << 10],
+            presence: Presence::default(),
+            storm: Storm::new(plan.storm),
             outcomes: Vec::new(),
             connects: 0,
             longest_connect_us: 0,
@@ -167,7 +177,8 @@ impl Load {
             if now >= end && !doing {
                 return Ok(());
             }
-            let due = self.due(begun, sent);
+            let others = [self.storm_due(begun), self.presence.due()];
+            let due = others.into_iter().flatten().fold(self.due(begun, sent), Moment::min);
             let events: Vec<DeedEvent> = deeds.try_iter().collect();
             doing &= !events.iter().any(|event| matches!(event, DeedEvent::Over));
             self.turn(&events, due)?;
@@ -180,6 +191,12 @@ impl Load {
                 sent += 1;
                 self.send_one(now);
             }
+            if now < end || doing {
+                self.blow(begun, now)?;
+            }
+            if self.presence.due().is_some_and(|due| due <= now) {
+                self.ask_presence(now);
+            }
             progress(self, now);
         }
     }
@@ -189,8 +206,9 @@ impl Load {
     /// # Errors
     /// Polling fails.
     pub(super) fn settle(&mut self) -> Result<(), Failure> {
+        self.timing.rest();
         let (mut debts, mut since) = (self.ledger.debts(), Moment::now());
-        while debts != (0, 0) {
+        while debts != (0, 0) || self.storm.under_way() > 0 {
             let now = Moment::now();
             self.turn(&[], now.plus_ms(20))?;
             if self.ledger.debts() != debts {
@@ -201,7 +219,14 @@ impl Load {
             }
         }
         self.ledger.settle(&mut self.faults);
+        self.calm();
         Ok(())
+    }
+
+    /// When the storm goes on; not while it waits for those under way.
+    fn storm_due(&self, begun: Moment) -> Option<Moment> {
+        let waits = self.storm.under_way() >= storm::UNDER_WAY_MAX;
+        self.storm.due(begun).filter(|_| !waits)
     }
 
     /// When the message behind `sent` others is due.
@@ -254,7 +279,7 @@ impl Load {
         Ok(())
     }
 
-    fn connect(&mut self, client: usize, now: Moment) -> Result<(), Failure> {
+    pub(super) fn connect(&mut self, client: usize, now: Moment) -> Result<(), Failure> {
         let life = self.ledger.begin();
         // Fewer than 200,000 clients.
         let number = u32::try_from(client).unwrap_or(0);
@@ -287,25 +312,6 @@ impl Load {
 
     pub(super) fn later(&mut self, due: Moment, client: usize, what: Due) {
         self.timers.push(Reverse((due, client, what)));
-    }
-
-    /// Sends a message from a random client to one of those it writes to.
-    fn send_one(&mut self, now: Moment) {
-        if self.open.is_empty() {
-            return;
-        }
-        let client = self.open[self.random.below(self.open.len())];
-        let choice = self.random.below(PEERS + 1) as u64;
-        let peer = match choice {
-            0 => client,
-            _ => {
-                let far = random::mix(self.plan.seed ^ (client as u64) << 8 ^ choice);
-                (client + 1 + random::below(far, self.clients.len())) % self.clients.len()
-            }
-        };
-        let to = self.clients[peer].connection.as_ref();
-        let Some(to) = to.filter(|to| to.stage == Stage::Open).map(|to| to.life) else { return };
-        self.write_message(client, to, now);
     }
 }
 

@@ -1,25 +1,29 @@
 //! `dunlin bench survive`: proof by load that nothing is lost while a server is reloaded or killed.
 //!
-//! `load` and `talk` are the clients, one loop for all; `deeds` the thread that does it to the server;
-//! `ledger`, `losses`, `timing` and `faults` judge, and know neither sockets nor clocks.
+//! `load`, `talk`, `compose`, `ends` and `storm` are the clients, one loop for all; `deeds` the thread that does it to the server;
+//! `ledger`, `losses`, `presence`, `timing` and `faults` judge, and know neither sockets nor clocks.
 
 mod body;
+mod compose;
 mod connection;
 mod deeds;
+mod ends;
 mod faults;
 mod ledger;
 mod load;
 mod losses;
 mod moment;
 mod outbound;
+mod presence;
 mod protocol;
 mod random;
 mod report;
+mod storm;
 mod talk;
 mod timing;
 mod wire;
 
-use super::flags::{Deed, Survive};
+use super::flags::Survive;
 use crate::failure::Failure;
 use crate::settings_file::run_dir;
 use crate::terminal;
@@ -45,7 +49,8 @@ use std::time::Duration;
 pub(super) fn run(flags: &Survive) -> Result<ExitCode, Failure> {
     let run_dir = run_dir(&flags.server);
     let target = target(flags, &run_dir)?;
-    raise_limit(u64::from(flags.connections))?;
+    let storm = if flags.storm > 0 { storm::UNDER_WAY_MAX as u64 } else { 0 };
+    raise_limit(u64::from(flags.connections) + storm)?;
     let seed = flags.seed.unwrap_or_else(|| random::mix(clock::now_us()) >> 16);
     let poll = Poll::new().map_err(|error| Failure::failed(format!("no epoll: {error}")))?;
     let waker = Waker::new(poll.registry(), Token(usize::MAX))
@@ -111,6 +116,7 @@ fn plan(flags: &Survive, target: Target, seed: u64) -> Plan {
         connections: flags.connections,
         slow: flags.slow.unwrap_or(flags.connections / 20).min(flags.connections),
         rate: flags.rate,
+        storm: flags.storm,
         seed,
         max_stall: flags.max_stall,
     }

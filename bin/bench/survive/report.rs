@@ -14,6 +14,7 @@ pub(super) fn json(load: &Load, flags: &Survive, outcomes: &[Outcome], took_ms: 
     let counts = load.ledger.counts();
     let (answers, late) = (load.timing.answers(), load.timing.late());
     let (closed_1012, reset, cut) = load.losses.explained();
+    let (asked, wrong, wrong_us) = load.presence.counts();
     let broken: Vec<&str> = load.faults.broken().map(|(fault, _)| fault.name()).collect();
     let faults: Map<String, Json> = super::faults::Fault::ALL
         .into_iter()
@@ -41,6 +42,10 @@ pub(super) fn json(load: &Load, flags: &Survive, outcomes: &[Outcome], took_ms: 
             "count": answers.count, "p50_ms": ms(answers.p50), "p99_ms": ms(answers.p99),
             "p99_9_ms": ms(answers.p999), "longest_ms": ms(answers.longest),
             "longest_silence_ms": ms(load.timing.longest_silence_us()),
+        },
+        "storm": {"done": load.storm.done, "longest_ms": ms(load.storm.longest_us)},
+        "presence": {
+            "asked": asked, "wrong": wrong, "presence_wrong_ms": ms(wrong_us),
         },
         "client_late": {"longest_ms": ms(late.longest_us), "times_over_50_ms": late.times},
     })
@@ -101,6 +106,26 @@ pub(super) fn text(load: &Load, flags: &Survive, outcomes: &[Outcome], took_ms: 
                 "{:.3} % of the open connections on average, {:.3} % at most",
                 load.losses.mean_share(),
                 load.losses.worst_share(),
+            ),
+        );
+    }
+    let (asked, wrong, wrong_us) = load.presence.counts();
+    if asked > 0 {
+        line(
+            "presence",
+            format!(
+                "{asked} questions after kills, {wrong} users wrong, the last of them {} ms after its reason",
+                thousandths(wrong_us),
+            ),
+        );
+    }
+    if plan.storm > 0 {
+        line(
+            "storm",
+            format!(
+                "{} came and went, the longest login took {} ms",
+                load.storm.done,
+                thousandths(load.storm.longest_us),
             ),
         );
     }

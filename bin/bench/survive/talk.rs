@@ -1,7 +1,7 @@
 //! What a client does with what comes, and how it writes: whole, in fragments, cut with pauses.
 
+use super::compose::user;
 use super::connection::{Connection, Over, Stage};
-use super::deeds::Event as DeedEvent;
 use super::faults::Fault;
 use super::ledger::{Asked, LifeId};
 use super::load::{Due, Load};
@@ -15,21 +15,6 @@ use serde_json::value::RawValue;
 const BUSY: i64 = -32006;
 
 impl Load {
-    /// A deed has begun, or is over.
-    pub(super) fn note(&mut self, event: &DeedEvent, now: Moment) {
-        match event {
-            DeedEvent::WorkerDies => self.losses.kill(now, self.open.len() as u64),
-            DeedEvent::Done(outcome) => {
-                self.outcomes.push(outcome.clone());
-                if let Some(problem) = &outcome.problem {
-                    let name = outcome.deed.name();
-                    self.faults.add(Fault::Deed, || format!("{name}: {problem}"));
-                }
-            }
-            DeedEvent::Over => {}
-        }
-    }
-
     /// Writes and reads what can be on a client's connection.
     pub(super) fn serve(&mut self, client: usize, now: Moment) {
         let Some(mut connection) = self.clients[client].connection.take() else { return };
@@ -93,7 +78,7 @@ impl Load {
         Ok(())
     }
 
-    fn write(&mut self, client: usize, connection: &mut Connection, now: Moment) {
+    pub(super) fn write(&mut self, client: usize, connection: &mut Connection, now: Moment) {
         connection.write(now);
         let due = connection.outbound.next_due().filter(|due| *due > connection.wakes_at.max(now));
         if let Some(due) = due {
@@ -159,7 +144,7 @@ impl Load {
             Some(Said::Answer { id, outcome }) => {
                 self.answered(client, connection, id, outcome, now);
             }
-            Some(Said::Bye { .. } | Said::Other) => {}
+            Some(Said::Other) => {}
             Some(Said::Hello) | None => self.damaged(connection.life, text),
         }
     }
@@ -188,7 +173,8 @@ impl Load {
         }
         match (request.asked, outcome) {
             (Asked::Login, Ok(_)) => self.logged_in(client, connection, now),
-            (Asked::Ping | Asked::Presence, Ok(_)) => {}
+            (Asked::Ping, Ok(_)) => {}
+            (Asked::Presence, Ok(result)) => self.online(connection.life, id, result, now),
             (Asked::Send(name), Err(BUSY)) => self.ledger.not_taken(name, &mut self.faults),
             (Asked::Send(name), Ok(result)) => {
                 match serde_json::from_str::<protocol::Sent<'_>>(result.get()) {
@@ -208,7 +194,23 @@ impl Load {
         }
     }
 
+    /// An answer says who is online.
+    fn online(&mut self, asker: LifeId, id: u64, result: &RawValue, now: Moment) {
+        let Ok(said) = serde_json::from_str::<protocol::Presence<'_>>(result.get()) else {
+            return self.damaged(asker, result.get());
+        };
+        let (prefix, ledger) = (&self.plan.prefix, &self.ledger);
+        let says = |life: LifeId| Some(said.users.get(&*user(prefix, life))?.online);
+        let stayed = self.presence.answer(asker, id, says, |life| ledger.is_open(life), now);
+        if let Some(case) = stayed {
+            self.faults.add(Fault::Presence, || case);
+        }
+    }
+
     fn logged_in(&mut self, client: usize, connection: &mut Connection, now: Moment) {
+        if self.clients[client].storms {
+            return self.go(connection, now);
+        }
         connection.stage = Stage::Open;
         self.opening -= 1;
         self.longest_connect_us = self.longest_connect_us.max(now.us_since(connection.began));
@@ -226,121 +228,5 @@ impl Load {
                 format!("client life {}: a pong nobody asked for", connection.life.0)
             }),
         }
-    }
-
-    /// A client's connection ended; it comes back.
-    fn over(&mut self, client: usize, connection: &Connection, over: Over, now: Moment) {
-        let was_open = connection.stage == Stage::Open;
-        let life = connection.life;
-        match over {
-            Over::Damaged(error) => {
-                self.faults.add(Fault::Damaged, || format!("client life {}: {error}", life.0));
-            }
-            Over::TurnedAway(line) => {
-                self.faults.add(Fault::Refused, || format!("answered {line:?}"));
-            }
-            Over::Ended(end) if was_open => {
-                if !self.losses.lost(now, end) {
-                    let half =
-                        if connection.is_partial() { " in the middle of a frame" } else { "" };
-                    let case = || format!("client life {}: {end}{half}", life.0);
-                    self.faults.add(Fault::Disconnected, case);
-                }
-            }
-            Over::Ended(end) => {
-                if !self.losses.cut(now, end) {
-                    let stage = connection.stage;
-                    self.faults.add(Fault::Refused, || format!("{end} while {stage:?}"));
-                }
-            }
-        }
-        self.ledger.close(life);
-        if was_open {
-            let place = self.clients[client].place;
-            self.open.swap_remove(place);
-            if let Some(moved) = self.open.get(place) {
-                self.clients[*moved].place = place;
-            }
-        } else {
-            self.opening -= 1;
-        }
-        let wait_us = self.random.between(20_000, 200_000);
-        self.later(now.plus_us(wait_us), client, Due::Connect);
-    }
-
-    /// A client should be logged in by now, if it is still that life.
-    pub(super) fn expect_login(&mut self, client: usize, life: LifeId, now: Moment) {
-        let late =
-            |connection: &mut Connection| connection.life == life && connection.stage < Stage::Open;
-        if let Some(connection) = self.clients[client].connection.take_if(late) {
-            self.over(client, &connection, Over::TurnedAway("nothing in 15 s".to_owned()), now);
-        }
-    }
-
-    /// The user of a life: another for each, so that who is online is known.
-    pub(super) fn user(&self, life: LifeId) -> String {
-        format!("{}{}", self.plan.prefix, life.0)
-    }
-
-    /// Writes a message, and sometimes a ping beside it.
-    pub(super) fn write_message(&mut self, client: usize, to: LifeId, now: Moment) {
-        let Some(mut connection) = self.clients[client].connection.take() else { return };
-        let pauses = if self.random.one_in(16) { self.random.between(1, 3) } else { 0 };
-        let pauses: Vec<u64> = (0..pauses).map(|_| self.random.between(500, 30_000)).collect();
-        let since = connection.outbound.earliest(now).plus_us(pauses.iter().sum());
-        let name = self.ledger.name(connection.life, to);
-        let id = self.ledger.ask(connection.life, Asked::Send(name), since);
-        let mut text = String::new();
-        let bodies = &self.bodies;
-        protocol::send(id, &self.user(to), |into| bodies.write(name, into), &mut text);
-        let frames = if self.random.one_in(8) { 2 + self.random.below(3) } else { 1 };
-        let mut bytes = Vec::with_capacity(text.len() + 16 * frames);
-        wire::write_text(&text, frames, &mut self.random, &mut bytes);
-        self.push_cut(&mut connection, &bytes, &pauses, now);
-        match self.random.below(16) {
-            0 => self.push_ping(&mut connection, now),
-            1 => {
-                let since = connection.outbound.earliest(now);
-                let id = self.ledger.ask(connection.life, Asked::Ping, since);
-                let mut text = String::new();
-                protocol::ping(id, &mut text);
-                self.push_whole(&mut connection, &text, now);
-            }
-            _ => {}
-        }
-        self.timing.asked(now);
-        self.write(client, &mut connection, now);
-        self.clients[client].connection = Some(connection);
-    }
-
-    /// Appends bytes cut at random places, one more than there are pauses; also in a frame's head.
-    fn push_cut(&mut self, connection: &mut Connection, bytes: &[u8], pauses: &[u64], now: Moment) {
-        let mut due = connection.outbound.earliest(now);
-        let mut start = 0;
-        for pause in pauses {
-            let left = bytes.len() - start;
-            let head = if self.random.one_in(2) { 8.min(left) } else { left };
-            let end = start + self.random.below(head);
-            connection.outbound.push(&bytes[start..end], due);
-            (start, due) = (end, due.plus_us(*pause));
-        }
-        connection.outbound.push(&bytes[start..], due);
-    }
-
-    fn push_ping(&mut self, connection: &mut Connection, now: Moment) {
-        let number = self.random.next();
-        connection.pings.push_back(number);
-        let mut bytes = Vec::new();
-        wire::write_ping(&number.to_be_bytes(), &mut self.random, &mut bytes);
-        let due = connection.outbound.earliest(now);
-        connection.outbound.push(&bytes, due);
-    }
-
-    fn push_whole(&mut self, connection: &mut Connection, text: &str, now: Moment) {
-        let mut bytes = Vec::new();
-        wire::write_text(text, 1, &mut self.random, &mut bytes);
-        let due = connection.outbound.earliest(now);
-        connection.outbound.push(&bytes, due);
-        self.timing.asked(now);
     }
 }

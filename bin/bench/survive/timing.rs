@@ -21,6 +21,7 @@ pub(super) struct Timing {
 struct Silence {
     since: Option<Moment>,
     longest_us: u64,
+    over: bool,
 }
 
 /// When this program did its work later than it should have: then an answer only seems late.
@@ -68,12 +69,19 @@ impl Timing {
         if let Some(since) = silence.since.take() {
             silence.longest_us = silence.longest_us.max(now.us_since(since));
         }
-        silence.since = owed.then_some(now);
+        silence.since = (owed && !silence.over).then_some(now);
     }
 
     /// Something was asked.
     pub(super) fn asked(&mut self, now: Moment) {
-        self.silence.since.get_or_insert(now);
+        if !self.silence.over {
+            self.silence.since.get_or_insert(now);
+        }
+    }
+
+    /// From here on little is asked, and who reads slowly makes the silence.
+    pub(super) fn rest(&mut self) {
+        self.silence.over = true;
     }
 
     /// A turn that did at `now` what was due at `due`.
@@ -121,6 +129,10 @@ mod tests {
         assert_eq!(timing.longest_silence_us(), 40_000);
         timing.asked(at(5_000));
         timing.heard(at(5_001), false);
+        assert_eq!(timing.longest_silence_us(), 40_000);
+        timing.rest();
+        timing.asked(at(6_000));
+        timing.heard(at(7_000), true);
         assert_eq!(timing.longest_silence_us(), 40_000);
     }
 
