@@ -40,7 +40,7 @@ use random::Random;
 use serde_json::Value as Json;
 use std::io::{self, IsTerminal};
 use std::net::ToSocketAddrs;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -93,9 +93,9 @@ fn say(
     took_ms: u64,
 ) -> Result<ExitCode, Failure> {
     if flags.json {
-        terminal::print(&format!("{}\n", report::json(load, flags, outcomes, took_ms)))?;
+        terminal::print(&format!("{}\n", report::json(load, outcomes, took_ms)))?;
     } else {
-        terminal::print(&report::text(load, flags, outcomes, took_ms))?;
+        terminal::print(&report::text(load, outcomes, took_ms))?;
     }
     let mut code = ExitCode::Ok;
     for (fault, count) in load.faults.broken() {
@@ -126,7 +126,7 @@ fn plan(flags: &Survive, target: Target, seed: u64) -> Plan {
 const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where the server is. Its status is asked for where it is needed: without an address, or for deeds.
-fn target(flags: &Survive, run_dir: &PathBuf) -> Result<Target, Failure> {
+fn target(flags: &Survive, run_dir: &Path) -> Result<Target, Failure> {
     let wrong =
         |url: &str| Failure::bad_usage(format!("{url:?} is no URL such as ws://127.0.0.1:9502/ws"));
     let named = match &flags.url {

@@ -5,12 +5,11 @@
 use super::deeds::Outcome;
 use super::load::Load;
 use super::timing::LATE_US;
-use crate::bench::flags::Survive;
 use serde_json::{Map, Value as Json, json};
 use std::fmt::Write;
 
 /// The whole run as one object.
-pub(super) fn json(load: &Load, flags: &Survive, outcomes: &[Outcome], took_ms: u64) -> Json {
+pub(super) fn json(load: &Load, outcomes: &[Outcome], took_ms: u64) -> Json {
     let counts = load.ledger.counts();
     let (answers, late) = (load.timing.answers(), load.timing.late());
     let (closed_1012, reset, cut) = load.losses.explained();
@@ -23,7 +22,7 @@ pub(super) fn json(load: &Load, flags: &Survive, outcomes: &[Outcome], took_ms: 
     let ms = |us: u64| Json::from(thousandths(us));
     json!({
         "kept": broken.is_empty(), "broken": broken, "seed": load.plan.seed, "took_ms": took_ms,
-        "connections": load.plan.connections, "slow": load.plan.slow, "rate": flags.rate,
+        "connections": load.plan.connections, "slow": load.plan.slow, "rate": load.plan.rate,
         "deeds": deeds(outcomes),
         "faults": faults,
         "messages": {
@@ -52,122 +51,108 @@ pub(super) fn json(load: &Load, flags: &Survive, outcomes: &[Outcome], took_ms: 
 }
 
 /// The same for people.
-pub(super) fn text(load: &Load, flags: &Survive, outcomes: &[Outcome], took_ms: u64) -> String {
-    let mut text = String::new();
-    let mut line = |label: &str, words: String| {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{label:<12} {words}");
-    };
+pub(super) fn text(load: &Load, outcomes: &[Outcome], took_ms: u64) -> String {
+    let mut lines = Lines::default();
     let plan = &load.plan;
-    line(
+    let (s, tenth) = (took_ms / 1_000, took_ms % 1_000 / 100);
+    lines.add(
         "run",
         format!(
-            "{} connections ({} slow), {} messages/s, {}.{} s, seed {}",
-            plan.connections,
-            plan.slow,
-            flags.rate,
-            took_ms / 1_000,
-            took_ms % 1_000 / 100,
-            plan.seed,
+            "{} connections ({} slow), {} messages/s, {s}.{tenth} s, seed {}",
+            plan.connections, plan.slow, plan.rate, plan.seed,
         ),
     );
     for (name, deed) in deeds(outcomes).as_object().into_iter().flatten() {
-        line(
-            name,
-            format!(
-                "{} times, {} failed, took {} to {} ms",
-                deed["times"], deed["failed"], deed["shortest_ms"], deed["longest_ms"],
-            ),
-        );
+        let [times, failed] = [&deed["times"], &deed["failed"]];
+        let [shortest, longest] = [&deed["shortest_ms"], &deed["longest_ms"]];
+        let words = format!("{times} times, {failed} failed, took {shortest} to {longest} ms");
+        lines.add(name, words);
     }
+    messages(load, &mut lines);
+    connections(load, &mut lines);
+    stall(load, &mut lines);
+    verdict(load, &mut lines);
+    lines.0
+}
+
+/// Lines of a label and words.
+#[derive(Default)]
+struct Lines(String);
+
+impl Lines {
+    fn add(&mut self, label: &str, words: impl std::fmt::Display) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.0, "{label:<12} {words}");
+    }
+}
+
+fn messages(load: &Load, lines: &mut Lines) {
     let counts = load.ledger.counts();
-    line(
-        "messages",
-        format!(
-            "{} sent, {} taken, {} not taken, {} delivered, {} owed by or to connections when they closed",
-            counts.sent, counts.taken, counts.not_taken, counts.delivered, counts.in_doubt,
-        ),
+    let words = format!(
+        "{} sent, {} taken, {} not taken, {} delivered, {} owed by or to connections when they closed",
+        counts.sent, counts.taken, counts.not_taken, counts.delivered, counts.in_doubt,
     );
+    lines.add("messages", words);
+}
+
+fn connections(load: &Load, lines: &mut Lines) {
     let (closed, reset, cut) = load.losses.explained();
-    line(
-        "connections",
-        format!(
-            "{} lost to {} kills ({closed} closed with 1012, {reset} reset), {cut} more while \
-         connecting, {} without a reason",
-            closed + reset,
-            load.losses.kills().len(),
-            load.losses.unexplained(),
-        ),
+    let (lost, kills) = (closed + reset, load.losses.kills().len());
+    let unexplained = load.losses.unexplained();
+    let words = format!(
+        "{lost} lost to {kills} kills ({closed} closed with 1012, {reset} reset), {cut} more while \
+         connecting, {unexplained} without a reason",
     );
-    if !load.losses.kills().is_empty() {
-        line(
-            "per kill",
-            format!(
-                "{:.3} % of the open connections on average, {:.3} % at most",
-                load.losses.mean_share(),
-                load.losses.worst_share(),
-            ),
-        );
+    lines.add("connections", words);
+    if kills > 0 {
+        let (mean, most) = (load.losses.mean_share(), load.losses.worst_share());
+        let words = format!("{mean:.3} % of the open connections on average, {most:.3} % at most");
+        lines.add("per kill", words);
     }
     let (asked, wrong, wrong_us) = load.presence.counts();
     if asked > 0 {
-        line(
-            "presence",
-            format!(
-                "{asked} questions after kills, {wrong} users wrong, the last of them {} ms after its reason",
-                thousandths(wrong_us),
-            ),
-        );
+        let ms = thousandths(wrong_us);
+        let words =
+            format!("asked {asked} times after kills, {wrong} users wrong, {ms} ms at most");
+        lines.add("presence", words);
     }
-    if plan.storm > 0 {
-        line(
-            "storm",
-            format!(
-                "{} came and went, the longest login took {} ms",
-                load.storm.done,
-                thousandths(load.storm.longest_us),
-            ),
-        );
+    if load.plan.storm > 0 {
+        let (done, ms) = (load.storm.done, thousandths(load.storm.longest_us));
+        lines.add("storm", format!("{done} came and went, the longest login took {ms} ms"));
     }
-    stall(load, &mut line);
+}
+
+fn stall(load: &Load, lines: &mut Lines) {
+    let (answers, late) = (load.timing.answers(), load.timing.late());
+    let by_us = if late.times > 0 { ", of which the client itself may be the reason" } else { "" };
+    let [p50, p99, p999, longest] =
+        [answers.p50, answers.p99, answers.p999, answers.longest].map(thousandths);
+    let [silence, login] =
+        [load.timing.longest_silence_us(), load.longest_connect_us].map(thousandths);
+    let words = format!("p50 {p50} ms, p99 {p99} ms, p99.9 {p999} ms, longest {longest} ms{by_us}");
+    lines.add("stall", words);
+    let words = format!("{silence} ms of the whole server at most; longest login {login} ms");
+    lines.add("silence", words);
+    if late.times > 0 {
+        let words = format!(
+            "the client itself was late by {} ms at most, {} times by more than {} ms",
+            thousandths(late.longest_us),
+            late.times,
+            LATE_US / 1_000,
+        );
+        lines.add("client", words);
+    }
+}
+
+fn verdict(load: &Load, lines: &mut Lines) {
     for (fault, count) in load.faults.broken() {
-        line("BROKEN", format!("{count} {}", fault.words()));
+        lines.add("BROKEN", format!("{count} {}", fault.words()));
         for case in load.faults.cases(fault) {
-            line("", format!("- {case}"));
+            lines.add("", format!("- {case}"));
         }
     }
     if load.faults.broken().next().is_none() {
-        line("kept", "nothing lost, doubled, out of order or damaged".to_owned());
-    }
-    text
-}
-
-fn stall(load: &Load, line: &mut impl FnMut(&str, String)) {
-    let (answers, late) = (load.timing.answers(), load.timing.late());
-    let by_us = if late.times > 0 { ", of which the client itself may be the reason" } else { "" };
-    line(
-        "stall",
-        format!(
-            "p50 {} ms, p99 {} ms, p99.9 {} ms, longest {} ms{by_us}; longest silence of the whole \
-         server {} ms; longest login {} ms",
-            thousandths(answers.p50),
-            thousandths(answers.p99),
-            thousandths(answers.p999),
-            thousandths(answers.longest),
-            thousandths(load.timing.longest_silence_us()),
-            thousandths(load.longest_connect_us),
-        ),
-    );
-    if late.times > 0 {
-        line(
-            "client",
-            format!(
-                "the client itself was late by {} ms at most, {} times by more than {} ms",
-                thousandths(late.longest_us),
-                late.times,
-                LATE_US / 1_000,
-            ),
-        );
+        lines.add("kept", "nothing lost, doubled, out of order or damaged");
     }
 }
 
