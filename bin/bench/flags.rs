@@ -48,6 +48,9 @@ pub(crate) struct Survive {
     /// So many deeds [default: as fit into --seconds]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) times: Option<u32>,
+    /// Begin a deed though the one before is not done: a kill may fall into a reload, which may then fail
+    #[arg(long)]
+    pub(crate) overlap: bool,
     /// Repeats the choices of a run: who writes to whom, how it is cut, which deed. Not the moments
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,
@@ -89,6 +92,11 @@ pub(crate) enum Deed {
 }
 
 impl Deed {
+    /// Whether it ends a process.
+    pub(crate) fn is_kill(self) -> bool {
+        matches!(self, Self::KillWorker | Self::KillTimer | Self::KillTask)
+    }
+
     /// As it is typed.
     pub(crate) fn name(self) -> &'static str {
         match self {

@@ -1,19 +1,22 @@
-//! What is done to the server while the clients talk: a thread of its own, one deed after the other.
+//! What is done to the server while the clients talk: threads of their own, one deed after the
+//! other, or into each other.
 //!
 //! Tells the loop before a worker dies, so that no connection is seen to end before its reason is.
 //! Signals go only to processes that the server's own status names.
 
 use super::moment::Moment;
-use super::random::Random;
+use super::random::{self, Random};
 use crate::bench::flags::Deed;
 use dunlin_server::control::{self, ControlRequest};
 use mio::Waker;
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value as Json;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::Sender;
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
 /// What the loop is told.
@@ -34,6 +37,8 @@ pub(super) struct Outcome {
     pub(super) took_ms: u64,
     /// Why it failed.
     pub(super) problem: Option<String>,
+    /// It may fail: a process was killed meanwhile.
+    pub(super) excused: bool,
 }
 
 /// See the module.
@@ -45,9 +50,19 @@ pub(super) struct Doer {
     /// So many, or as many as fit before `until`.
     pub(super) times: Option<u32>,
     pub(super) until: Moment,
+    /// A deed begins though the one before is not done.
+    pub(super) overlap: bool,
     pub(super) random: Random,
     pub(super) tell: Sender<Event>,
     pub(super) waker: Waker,
+    pub(super) kills: Kills,
+}
+
+/// Kills of any process: begun, and those after which another one serves.
+#[derive(Debug, Default)]
+pub(super) struct Kills {
+    begun: AtomicU32,
+    done: AtomicU32,
 }
 
 /// How long a verb may take.
@@ -57,27 +72,49 @@ const STATUS_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the place of a killed process may be empty.
 const REPLACED_WITHIN_MS: u64 = 20_000;
 const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Deeds at once.
+const UNDER_WAY_MAX: usize = 8;
 
 impl Doer {
     /// Does them all.
     pub(super) fn run(mut self) {
         let every_us = u64::try_from(self.every.as_micros()).unwrap_or(u64::MAX);
-        let (mut done, mut due) = (0, Moment::now());
-        while !self.deeds.is_empty() && self.times.is_none_or(|times| done < times) {
-            // After a deed that took longer than that the next does not follow at once.
-            due = due.plus_us(every_us).max(Moment::now().plus_us(every_us / 4));
-            if self.times.is_none() && due >= self.until {
-                break;
+        let (mut begun, mut due) = (0, Moment::now());
+        let mut random = self.random.clone();
+        let deeds = std::mem::take(&mut self.deeds);
+        let doer = &self;
+        thread::scope(|scope| {
+            let mut under_way: Vec<ScopedJoinHandle<'_, ()>> = Vec::new();
+            while !deeds.is_empty() && doer.times.is_none_or(|times| begun < times) {
+                // After a deed that took longer than that the next does not follow at once.
+                due = due.plus_us(every_us).max(Moment::now().plus_us(every_us / 4));
+                if doer.times.is_none() && due >= doer.until {
+                    break;
+                }
+                thread::sleep(Moment::now().until(due));
+                let (deed, luck) = (deeds[random.below(deeds.len())], random.next());
+                under_way.push(scope.spawn(move || doer.one(deed, luck)));
+                begun += 1;
+                under_way.retain(|other| !other.is_finished());
+                let most = if doer.overlap { UNDER_WAY_MAX } else { 0 };
+                while under_way.len() > most {
+                    // One that panicked says so itself.
+                    let _ = under_way.remove(0).join();
+                }
             }
-            thread::sleep(Moment::now().until(due));
-            let deed = self.deeds[self.random.below(self.deeds.len())];
-            let began = Moment::now();
-            let problem = self.perform(deed).err();
-            let took_ms = Moment::now().ms_since(began);
-            self.tell(Event::Done(Outcome { deed, took_ms, problem }));
-            done += 1;
-        }
+        });
         self.tell(Event::Over);
+    }
+
+    /// Does one, and tells what came of it.
+    fn one(&self, deed: Deed, luck: u64) {
+        let began = Moment::now();
+        let kills_done = self.kills.done.load(Ordering::Relaxed);
+        let problem = self.perform(deed, luck).err();
+        let took_ms = Moment::now().ms_since(began);
+        // A verb may fail if a process was killed meanwhile, as long as it says so.
+        let excused = !deed.is_kill() && self.kills.begun.load(Ordering::Relaxed) != kills_done;
+        self.tell(Event::Done(Outcome { deed, took_ms, problem, excused }));
     }
 
     /// If nobody listens any more, the run has failed and says so itself.
@@ -86,14 +123,14 @@ impl Doer {
         let _ = self.waker.wake();
     }
 
-    fn perform(&mut self, deed: Deed) -> Result<(), String> {
+    fn perform(&self, deed: Deed, luck: u64) -> Result<(), String> {
         match deed {
             Deed::Reload => self.ask(&ControlRequest::Reload { tasks: false }),
             Deed::Upgrade => self.ask(&ControlRequest::Upgrade { file: None }),
             Deed::Balance => self.ask(&ControlRequest::Balance),
-            Deed::KillWorker => self.kill("/workers"),
-            Deed::KillTask => self.kill("/tasks"),
-            Deed::KillTimer => self.kill("/timer"),
+            Deed::KillWorker => self.kill("/workers", luck),
+            Deed::KillTask => self.kill("/tasks", luck),
+            Deed::KillTimer => self.kill("/timer", luck),
         }
     }
 
@@ -107,12 +144,17 @@ impl Doer {
     }
 
     /// Kills a running process of those at `place` in the status, and waits for the next one there.
-    fn kill(&mut self, place: &str) -> Result<(), String> {
-        let (index, pid) = self.victim(place)?;
+    fn kill(&self, place: &str, luck: u64) -> Result<(), String> {
+        let (index, pid) = self.victim(place, luck)?;
         if place == "/workers" {
             self.tell(Event::WorkerDies);
         }
-        kill(Pid::from_raw(pid), Signal::SIGKILL).map_err(|errno| format!("pid {pid}: {errno}"))?;
+        self.kills.begun.fetch_add(1, Ordering::Relaxed);
+        match kill(Pid::from_raw(pid), Signal::SIGKILL) {
+            // A reload replaced it in this moment.
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => return Err(format!("pid {pid}: {errno}")),
+        }
         let killed = Moment::now();
         loop {
             let processes = self.processes(place)?;
@@ -120,6 +162,7 @@ impl Doer {
                 .get(index)
                 .is_some_and(|process| is_running(process) && pid_of(process) != Some(pid));
             if replaced {
+                self.kills.done.fetch_add(1, Ordering::Relaxed);
                 return Ok(());
             }
             if Moment::now().ms_since(killed) > REPLACED_WITHIN_MS {
@@ -129,16 +172,25 @@ impl Doer {
         }
     }
 
-    fn victim(&mut self, place: &str) -> Result<(usize, i32), String> {
-        let processes = self.processes(place)?;
-        let running: Vec<(usize, i32)> = processes
-            .iter()
-            .enumerate()
-            .filter(|(_, process)| is_running(process))
-            .filter_map(|(index, process)| Some((index, pid_of(process)?)))
-            .collect();
-        let chosen = running.get(self.random.below(running.len())).copied();
-        chosen.ok_or_else(|| format!("no process of {place} runs"))
+    /// One that runs; waits for one where all are being replaced.
+    fn victim(&self, place: &str, luck: u64) -> Result<(usize, i32), String> {
+        let began = Moment::now();
+        loop {
+            let processes = self.processes(place)?;
+            let running: Vec<(usize, i32)> = processes
+                .iter()
+                .enumerate()
+                .filter(|(_, process)| is_running(process))
+                .filter_map(|(index, process)| Some((index, pid_of(process)?)))
+                .collect();
+            if let Some(chosen) = running.get(random::below(luck, running.len())) {
+                return Ok(*chosen);
+            }
+            if Moment::now().ms_since(began) > REPLACED_WITHIN_MS {
+                return Err(format!("no process of {place} ran for 20 s"));
+            }
+            thread::sleep(LOOK_EVERY);
+        }
     }
 
     fn processes(&self, place: &str) -> Result<Vec<Json>, String> {

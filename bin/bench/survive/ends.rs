@@ -19,7 +19,7 @@ impl Load {
             }
             DeedEvent::Done(outcome) => {
                 self.outcomes.push(outcome.clone());
-                if let Some(problem) = &outcome.problem {
+                if let Some(problem) = outcome.problem.as_ref().filter(|_| !outcome.excused) {
                     let name = outcome.deed.name();
                     self.faults.add(Fault::Deed, || format!("{name}: {problem}"));
                 }

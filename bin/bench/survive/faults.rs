@@ -74,7 +74,7 @@ impl Fault {
             Self::Disconnected => "connections closed without a reason",
             Self::Refused => "connects refused, reset or not answered",
             Self::Deed => "deeds refused or failed",
-            Self::Presence => "kills after which presence stayed wrong",
+            Self::Presence => "answers in which presence stayed wrong after a kill",
             Self::Stall => "answers later than --max-stall",
         }
     }

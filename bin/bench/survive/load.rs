@@ -219,6 +219,9 @@ impl Load {
             }
         }
         self.ledger.settle(&mut self.faults);
+        for case in self.presence.settle() {
+            self.faults.add(Fault::Presence, || case);
+        }
         self.calm();
         Ok(())
     }

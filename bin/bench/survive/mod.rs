@@ -28,7 +28,7 @@ use crate::failure::Failure;
 use crate::settings_file::run_dir;
 use crate::terminal;
 use connection::Target;
-use deeds::Doer;
+use deeds::{Doer, Kills};
 use dunlin_server::clock;
 use dunlin_server::control;
 use dunlin_server::exit::ExitCode;
@@ -67,9 +67,11 @@ pub(super) fn run(flags: &Survive) -> Result<ExitCode, Failure> {
             every: flags.every,
             times: flags.times,
             until,
+            overlap: flags.overlap,
             random: Random::new(seed ^ 1),
             tell,
             waker,
+            kills: Kills::default(),
         };
         let doer = thread::spawn(move || doer.run());
         let mut progress = Progress::new(flags.json, begun);

@@ -3,6 +3,8 @@
 //! Pure: `now` is passed in. For a while after a kill some users are asked about again and again: those
 //! whose connection ended since must be offline, those whose connection is open, online. What is wrong
 //! just after the kill, or just after the close came, is timed; what is wrong later is a broken promise.
+//! Who is said to be offline may have been closed by a frame that is still on its way: whether that
+//! was wrong is known at the end.
 
 use super::ledger::LifeId;
 use super::moment::Moment;
@@ -15,6 +17,17 @@ pub(super) struct Presence {
     asked: u64,
     wrong: u64,
     longest_wrong_us: u64,
+    /// Said to be offline, and not closed so far.
+    suspects: Vec<Suspect>,
+}
+
+/// An open connection whose user was said to be offline.
+#[derive(Clone, Copy, Debug)]
+struct Suspect {
+    life: LifeId,
+    killed: Moment,
+    asked: Moment,
+    answered: Moment,
 }
 
 /// The time after a kill.
@@ -55,6 +68,7 @@ impl Presence {
 
     /// A connection ended that was logged in.
     pub(super) fn closed(&mut self, life: LifeId, now: Moment) {
+        self.suspects.retain(|suspect| suspect.life != life);
         if let Some(watch) = &mut self.watch {
             watch.closed.push((life, now));
         }
@@ -91,7 +105,7 @@ impl Presence {
         about
     }
 
-    /// The answer: what it says of a user, and who is still open. Gives what stayed wrong, once a kill.
+    /// The answer: what it says of a user, and who is still open. Gives who stayed wrong, once a kill.
     pub(super) fn answer(
         &mut self,
         asker: LifeId,
@@ -102,22 +116,43 @@ impl Presence {
     ) -> Option<String> {
         let watch = self.watch.as_mut()?;
         let question = watch.questions.remove(&(asker, id))?;
-        let open = question.open.iter().filter(|life| is_open(**life));
-        let expected = open
-            .map(|life| (*life, true, watch.killed))
-            .chain(question.closed.iter().map(|(life, at)| (*life, false, watch.killed.max(*at))));
+        let open =
+            question.open.iter().filter(|life| is_open(**life) && says(**life) != Some(true));
+        let (killed, asked) = (watch.killed, question.asked);
+        self.suspects.extend(open.map(|life| Suspect {
+            life: *life,
+            killed,
+            asked,
+            answered: now,
+        }));
         let mut stayed = None;
-        for (life, online, since) in expected {
-            if says(life) == Some(online) {
+        for (life, closed) in &question.closed {
+            let since = killed.max(*closed);
+            if says(*life) == Some(false) {
                 continue;
             }
             self.wrong += 1;
             self.longest_wrong_us = self.longest_wrong_us.max(now.us_since(since));
-            if question.asked.us_since(since) > RIGHT_AFTER_US && !watch.told {
+            if asked.us_since(since) > RIGHT_AFTER_US && !watch.told {
                 watch.told = true;
-                let ms = question.asked.ms_since(since);
-                let should = if online { "online" } else { "offline" };
-                stayed = Some(format!("life {} is not {should} {ms} ms later", life.0));
+                let ms = asked.ms_since(since);
+                stayed = Some(format!("life {} is not offline {ms} ms after its close", life.0));
+            }
+        }
+        stayed
+    }
+
+    /// The end: who was said to be offline and is open was online. Gives who was so for too long.
+    pub(super) fn settle(&mut self) -> Vec<String> {
+        let mut stayed = Vec::new();
+        for suspect in std::mem::take(&mut self.suspects) {
+            self.wrong += 1;
+            let wrong_us = suspect.answered.us_since(suspect.killed);
+            self.longest_wrong_us = self.longest_wrong_us.max(wrong_us);
+            if suspect.asked.us_since(suspect.killed) > RIGHT_AFTER_US {
+                let ms = suspect.asked.ms_since(suspect.killed);
+                let life = suspect.life.0;
+                stayed.push(format!("life {life} was said to be offline {ms} ms after a kill"));
             }
         }
         stayed
@@ -149,8 +184,9 @@ mod tests {
         let about = presence.ask(ASKER, 5, vec![OPEN], at(asked));
         assert_eq!(about, [OPEN, CLOSED]);
         let says = |life| Some(if life == OPEN { open_online } else { closed_online });
-        let stayed = presence.answer(ASKER, 5, says, |life| life == OPEN, at(asked + 10));
+        let mut stayed = presence.answer(ASKER, 5, says, |life| life == OPEN, at(asked + 10));
         assert!(presence.answer(ASKER, 5, says, |_| true, at(asked)).is_none(), "answered once");
+        stayed = stayed.or(presence.settle().pop());
         let (questions, wrong, longest_us) = presence.counts();
         assert_eq!(questions, 1);
         (stayed, wrong, longest_us / 1_000)
@@ -168,10 +204,10 @@ mod tests {
         let (told, wrong, ms) = answer(151, true, true);
         assert_eq!(
             (told.as_deref(), wrong, ms),
-            (Some("life 2 is not offline 101 ms later"), 1, 111)
+            (Some("life 2 is not offline 101 ms after its close"), 1, 111)
         );
         let (told, ..) = answer(101, false, false);
-        assert_eq!(told.as_deref(), Some("life 1 is not online 101 ms later"));
+        assert_eq!(told.as_deref(), Some("life 1 was said to be offline 101 ms after a kill"));
     }
 
     #[test]
@@ -192,6 +228,11 @@ mod tests {
         presence.kill(at(0));
         presence.ask(ASKER, 1, vec![OPEN], at(200));
         assert_eq!(presence.answer(ASKER, 1, |_| Some(false), |_| false, at(201)), None);
-        assert_eq!(presence.counts(), (1, 0, 0));
+        // Or whose close comes behind the answer.
+        presence.ask(ASKER, 2, vec![OPEN], at(200));
+        assert_eq!(presence.answer(ASKER, 2, |_| Some(false), |_| true, at(201)), None);
+        presence.closed(OPEN, at(202));
+        assert!(presence.settle().is_empty());
+        assert_eq!(presence.counts(), (2, 0, 0));
     }
 }
