@@ -52,8 +52,8 @@ impl Load {
                 }
             }
             Over::Ended(end) => {
-                if !self.losses.cut(now, end) {
-                    let stage = connection.stage;
+                let stage = connection.stage;
+                if !self.losses.cut(now, end, stage >= Stage::Greeting) {
                     self.faults.add(Fault::Refused, || format!("{end} while {stage:?}"));
                 }
             }

@@ -72,9 +72,11 @@ impl Losses {
         true
     }
 
-    /// A connection ended that was not yet logged in; true if a kill explains it.
-    pub(super) fn cut(&mut self, now: Moment, end: End) -> bool {
-        let explained = explainable(end) && recent(&mut self.kills, now).is_some();
+    /// A connection ended that was not yet logged in; true if a kill explains it. One that was not
+    /// `upgraded` may end without a close frame.
+    pub(super) fn cut(&mut self, now: Moment, end: End, upgraded: bool) -> bool {
+        let possible = explainable(end) || (end == End::HungUp && !upgraded);
+        let explained = possible && recent(&mut self.kills, now).is_some();
         self.cut_connects += u64::from(explained);
         explained
     }
@@ -133,14 +135,16 @@ mod tests {
         assert!(!losses.lost(at(0), End::Closed(1012)), "nobody was killed");
         losses.kill(at(100), 50);
         assert!(losses.lost(at(101), End::Closed(1012)) && losses.lost(at(900), End::Reset));
-        assert!(losses.cut(at(900), End::Reset));
-        assert!(!losses.cut(at(900), End::HungUp));
+        assert!(losses.cut(at(900), End::Reset, true));
+        assert!(!losses.cut(at(900), End::HungUp, true));
         for end in [End::Closed(1001), End::Closed(1013), End::Closed(1005), End::HungUp] {
             assert!(!losses.lost(at(101), end), "{end}");
         }
         assert!(!losses.lost(at(5_101), End::Reset), "too late");
         assert_eq!((losses.explained(), losses.unexplained()), ((1, 1, 1), 6));
+        assert!(!losses.cut(at(5_101), End::HungUp, false), "too late");
         losses.kill(at(6_000), 50);
+        assert!(losses.cut(at(6_001), End::HungUp, false));
         assert_eq!((losses.worst_share(), losses.mean_share()), (4.0, 2.0));
     }
 }
