@@ -69,12 +69,13 @@ fn the_status_has_every_field_that_scripts_rely_on() {
 }
 
 /// As JSON pointers; `docs/operations.md` names each of them.
-pub(crate) const STATUS_FIELDS: [&str; 65] = [
+pub(crate) const STATUS_FIELDS: [&str; 66] = [
     "/name",
     "/version",
     "/pid",
     "/state",
     "/generation",
+    "/stopping",
     "/started_at",
     "/uptime_ms",
     "/listen",

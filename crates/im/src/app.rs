@@ -13,7 +13,7 @@ use crate::tables::{self, Tables};
 use dunlin_server::settings::Settings;
 use dunlin_server::{
     App, AreaRequest, Closed, ConnId, Context, Handshake, MasterContext, Message, Reply, Request,
-    RequestId, StopReason, UpgradeRequest,
+    RequestId, UpgradeRequest,
 };
 use dunlin_table::Column;
 use serde_json::{Value as Json, json};
@@ -79,7 +79,7 @@ impl ImApp {
         conn: ConnId,
         reason: CloseReason,
     ) -> bool {
-        let bye = notification::encode(&reason.bye(1));
+        let bye = notification::encode(&reason.bye());
         // Where there is no room for it the close frame alone must do.
         let _ = context.push_droppable(conn, Message::Text(&bye));
         context.disconnect(conn, reason.code(), reason.text())
@@ -142,19 +142,8 @@ impl App for ImApp {
         Ok(())
     }
 
-    fn worker_stop(&mut self, context: &mut Context<'_, Self>, reason: StopReason) {
-        if reason != StopReason::Shutdown {
-            return;
-        }
-        let connections = context.connections();
-        let sessions = usize::try_from(context.table().used()).unwrap_or(usize::MAX);
-        // Clients of all workers come back at once: the spread is by all of them.
-        let bye = notification::encode(&CloseReason::Stopping.bye(sessions));
-        context.push_many(&connections, Message::Text(&bye));
-    }
-
-    fn goodbye(code: u16, reason: &str) -> Option<String> {
-        Some(notification::encode(&close::bye(code, reason.to_owned().into(), 1)))
+    fn goodbye(code: u16, reason: &str, returning: u64) -> Option<String> {
+        Some(notification::encode(&close::bye(code, reason.to_owned().into(), returning)))
     }
 
     fn handshake(

@@ -59,18 +59,19 @@ impl CloseReason {
         }
     }
 
-    /// The `bye` that goes before the close frame; `connections` is how many are closed at once.
+    /// The `bye` that goes before the close frame of one connection.
     #[must_use]
-    pub fn bye(self, connections: usize) -> Bye {
-        bye(self.code(), self.text().into(), connections)
+    pub fn bye(self) -> Bye {
+        bye(self.code(), self.text().into(), 1)
     }
 }
 
-/// The `bye` for any code, the engine's own among them.
+/// The `bye` for any code, the engine's own among them; `returning` is how many clients are told so at
+/// about the same time.
 #[must_use]
-pub fn bye(code: u16, reason: Cow<'static, str>, connections: usize) -> Bye {
+pub fn bye(code: u16, reason: Cow<'static, str>, returning: u64) -> Bye {
     let reconnect = may_reconnect(code);
-    let after_ms = if reconnect { spread_ms(connections) } else { [0, 0] };
+    let after_ms = if reconnect { spread_ms(returning) } else { [0, 0] };
     Bye { code, reason, reconnect, after_ms }
 }
 
@@ -88,8 +89,8 @@ const RETURNS_PER_MS: u64 = 1;
 const SPREAD_MS: (u64, u64) = (1_500, 30_000);
 
 /// Between when and when so many clients are to come back, so that they do not come at once.
-fn spread_ms(connections: usize) -> [u64; 2] {
-    let needed = u64::try_from(connections).unwrap_or(u64::MAX) / RETURNS_PER_MS;
+fn spread_ms(returning: u64) -> [u64; 2] {
+    let needed = returning / RETURNS_PER_MS;
     [RETURN_AFTER_MS, RETURN_AFTER_MS + needed.clamp(SPREAD_MS.0, SPREAD_MS.1)]
 }
 
@@ -103,7 +104,7 @@ mod tests {
             let code = reason.code();
             assert!(matches!(code, 1000..=1003 | 1007..=1014 | 4000..=4999), "{code}");
             assert!(reason.text().len() <= 123 && !reason.text().is_empty());
-            let bye = reason.bye(10);
+            let bye = reason.bye();
             assert_eq!(bye.reconnect, code == 1001 || (4000..4500).contains(&code), "{code}");
             assert_eq!(bye.reconnect, bye.after_ms[1] > 0);
         }
@@ -113,8 +114,9 @@ mod tests {
 
     #[test]
     fn many_clients_are_spread_over_a_longer_time() {
-        assert_eq!(CloseReason::Stopping.bye(1).after_ms, [500, 2_000]);
-        assert_eq!(CloseReason::Stopping.bye(10_000).after_ms, [500, 10_500]);
-        assert_eq!(CloseReason::Stopping.bye(usize::MAX).after_ms, [500, 30_500]);
+        let after_ms = |returning| bye(1001, "the server is stopping".into(), returning).after_ms;
+        assert_eq!(after_ms(1), [500, 2_000]);
+        assert_eq!(after_ms(10_000), [500, 10_500]);
+        assert_eq!(after_ms(u64::MAX), [500, 30_500]);
     }
 }

@@ -2,10 +2,8 @@
 
 use crate::support::{House, settings};
 use dunlin_im::{ImApp, config::IM_KEYS};
-use dunlin_server::simulation::{Deed, get};
-use dunlin_server::{
-    App, Closed, ClosedBy, Handshake, Message, Reply, RequestId, StopReason, UpgradeRequest,
-};
+use dunlin_server::simulation::get;
+use dunlin_server::{App, Closed, ClosedBy, Handshake, Message, Reply, RequestId, UpgradeRequest};
 use serde_json::{Value, json};
 
 #[test]
@@ -112,28 +110,16 @@ fn who_was_lost_with_a_worker_is_offline_at_once_and_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_stop_says_bye_to_everybody_and_a_replacement_to_nobody() {
-    let mut house = House::new(&[], 4);
-    let (ann, fresh) = (house.login("ann", "p"), house.open());
-    house.app.worker_stop(&mut house.worker.context(), StopReason::Replaced);
-    assert!(house.worker.take_deeds().is_empty());
-    house.app.worker_stop(&mut house.worker.context(), StopReason::Shutdown);
-    let mut told = Vec::new();
-    for deed in house.worker.take_deeds() {
-        let Deed::Push { conn, payload, .. } = deed else { panic!("{deed:?}") };
-        let bye: Value = serde_json::from_slice(&payload).unwrap();
-        assert_eq!(bye["method"], "bye");
-        assert_eq!(
-            (&bye["params"]["code"], &bye["params"]["reconnect"]),
-            (&json!(1001), &json!(true))
-        );
-        assert!(bye["params"]["after_ms"][1].as_u64() > bye["params"]["after_ms"][0].as_u64());
-        told.push(conn);
-    }
-    told.sort_unstable();
-    let mut all = vec![ann, fresh];
-    all.sort_unstable();
-    assert_eq!(told, all);
+fn a_bye_spreads_those_who_are_told_together() {
+    let bye = |code, returning| -> Value {
+        let text = ImApp::goodbye(code, "why", returning).expect("a text");
+        serde_json::from_str::<Value>(&text).unwrap()["params"].take()
+    };
+    let stopping = bye(1001, 10_000);
+    assert_eq!((&stopping["code"], &stopping["reconnect"]), (&json!(1001), &json!(true)));
+    assert_eq!(stopping["after_ms"], json!([500, 10_500]));
+    assert_eq!(bye(1001, 1)["after_ms"], json!([500, 2_000]));
+    assert_eq!(bye(1008, 10_000)["after_ms"], json!([0, 0]), "it is not to come back");
 }
 
 #[test]

@@ -100,8 +100,9 @@ pub trait App: Sized + 'static {
     }
 
     /// Worker and task process, last of all, unless it was killed. On [`StopReason::Shutdown`] the
-    /// worker's connections are still open and what is pushed here reaches them before the close
-    /// frame; on the others they already belong to the successor.
+    /// worker's connections are still open: what is pushed here reaches them before the close frame, they
+    /// are served until each is told in its turn, and their [`App::close`] follows. On the others they
+    /// already belong to the successor.
     fn worker_stop(&mut self, _context: &mut Context<'_, Self>, _reason: StopReason) {}
 
     /// Worker: a TCP connection was accepted.
@@ -162,10 +163,11 @@ pub trait App: Sized + 'static {
     fn buffer_empty(&mut self, _context: &mut Context<'_, Self>, _conn: ConnId) {}
 
     /// A last text message before a close frame that the engine itself sends (a protocol violation, a
-    /// limit, a lost worker; not after [`Context::disconnect`] or [`App::worker_stop`]), where the
-    /// outbox has room for it. Knows no connection, so that it may be asked anywhere.
+    /// limit, a lost worker, a server that stops; not after [`Context::disconnect`]), where the outbox has
+    /// room for it. `returning` is how many clients of this server are closed at about the same time, and
+    /// had better not all come back at once. Knows no connection, so that it may be asked anywhere.
     #[must_use]
-    fn goodbye(_code: u16, _reason: &str) -> Option<String> {
+    fn goodbye(_code: u16, _reason: &str, _returning: u64) -> Option<String> {
         None
     }
 

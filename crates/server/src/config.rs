@@ -37,6 +37,8 @@ pub struct Config {
     pub max_request: u64,
     /// What a graceful stop may take, in milliseconds.
     pub stop_timeout_ms: u64,
+    /// Clients that a stopping server tells a second, over all workers; 0 for all at once.
+    pub drain_rate: u32,
     /// How long the kernel tries to deliver output nobody acknowledges, in milliseconds; 0: its own limit.
     pub tcp_user_timeout_ms: u64,
     /// What one slot's replacement may take, in milliseconds.
@@ -126,6 +128,8 @@ pub const TASK_WORKERS_MAX: u16 = 256;
 pub const SESSIONS_MAX: u64 = 16 << 20;
 /// Connections a second that a rate can tell apart, at most: one a microsecond.
 pub const ACCEPT_RATE_MAX: u64 = 1_000_000;
+/// Clients a second that a stop can be slowed down to, at most.
+pub const DRAIN_RATE_MAX: u64 = 1_000_000;
 /// How many of the largest messages the receive pool must hold at once.
 pub const POOL_MESSAGES: u64 = 4;
 /// How many of the largest outboxes `websocket.send_buffer_total` must hold.
@@ -194,6 +198,12 @@ pub const SERVER_KEYS: &[KeySpec] = &[
         duration(0, HOUR_MS),
         "\"30s\"",
         "What a graceful stop may take.",
+    ),
+    reload(
+        "server.drain_rate",
+        KeyKind::Count { min: 0, max: DRAIN_RATE_MAX },
+        "1000",
+        "Clients that a stopping server tells a second; 0 is all at once.",
     ),
     reload(
         "server.handover_timeout",
@@ -367,6 +377,7 @@ impl Config {
             accept_rate_per_ip: bounded(settings.count("server.accept_rate_per_ip")),
             max_request: settings.count("server.max_request"),
             stop_timeout_ms: settings.duration_ms("server.stop_timeout"),
+            drain_rate: bounded(settings.count("server.drain_rate")),
             tcp_user_timeout_ms: settings.duration_ms("server.tcp_user_timeout"),
             handover_timeout_ms: settings.duration_ms("server.handover_timeout"),
             stuck_after_ms: settings.duration_ms("server.stuck_after"),
@@ -558,6 +569,7 @@ mod tests {
             ("websocket.max_message", "65MiB", "at most 64MiB"),
             ("server.accept_rate", "1000001", "at most 1000000"),
             ("server.accept_rate_per_ip", "1000001", "at most 1000000"),
+            ("server.drain_rate", "1000001", "at most 1000000"),
             ("server.listen", "", "at least one address"),
             ("server.listen", "localhost:1", "\"localhost:1\""),
             ("server.listen", "127.0.0.1:1,127.0.0.1:1", "twice"),

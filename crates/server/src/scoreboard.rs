@@ -151,6 +151,10 @@ cells! {
     SavedBytes = 46;
     /// Process: compressed messages refused because they inflate over `websocket.max_message`.
     BombsRefused = 47;
+    /// Process: clients it had when the server began to stop.
+    StopTotal = 88;
+    /// Process: those of them that were told.
+    StopTold = 89;
     /// Timer process: timers and deadlines it has seen armed at its last look.
     TimersArmed = 48;
     /// Timer process: timers and deadlines it has reported due.

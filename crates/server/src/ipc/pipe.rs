@@ -34,8 +34,9 @@ pub(crate) enum Control {
     Commit { rest: Option<i32>, why: WireAdoption, empty: bool },
     /// To any child: the slot is a successor's, leave.
     Leave,
-    /// To any child: the server stops; say goodbye within this time.
-    Stop { timeout_ms: u64 },
+    /// To any child: the server stops; leave within this time. A worker tells its clients within
+    /// `tell_ms`.
+    Stop { timeout_ms: u64, tell_ms: u64 },
     /// To any child with a descriptor table of its own: open the log anew.
     ReopenLog,
     /// From a child: `worker_start` is done.

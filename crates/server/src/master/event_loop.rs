@@ -97,6 +97,7 @@ impl<A: App> Master<A> {
             self.do_what_hooks_asked();
             self.input(Input::Tick);
             self.move_connections();
+            self.go_on_stopping();
             self.work_quietly();
             if let Some(exit) = self.exit.take() {
                 return exit;
@@ -179,6 +180,9 @@ impl<A: App> Master<A> {
             Seat::Worker(slot) => self.strike(slot, generation),
             Seat::Process(_) => {}
         }
+        if let Seat::Worker(slot) = seat {
+            self.note_orphans(slot);
+        }
         self.input(Input::Ended(seat, generation));
     }
 
@@ -209,7 +213,7 @@ impl<A: App> Master<A> {
                 }
                 Control::Recycle => self.input(Input::Recycle(seat, generation)),
                 Control::Ask(WireDeed::Reload) => self.begin_reload(false, None),
-                Control::Ask(WireDeed::Shutdown) => self.input(Input::Stop),
+                Control::Ask(WireDeed::Shutdown) => self.begin_stop(),
                 other => error!(?other, "not for the master"),
             }
         }
@@ -220,7 +224,7 @@ impl<A: App> Master<A> {
             match meaning {
                 // The second time at once.
                 Meaning::Stop if self.state.is_stopping() => self.input(Input::StopNow),
-                Meaning::Stop => self.input(Input::Stop),
+                Meaning::Stop => self.begin_stop(),
                 Meaning::StopNow => self.input(Input::StopNow),
                 Meaning::Reload => self.begin_reload(false, None),
                 Meaning::ReloadTasks => self.begin_reload(true, None),
@@ -253,7 +257,7 @@ impl<A: App> Master<A> {
                     continue;
                 }
                 Ok(ControlRequest::Stop) => {
-                    self.input(Input::Stop);
+                    self.begin_stop();
                     ControlAnswer::done(serde_json::json!({ "state": "stopping" }))
                 }
                 Ok(ControlRequest::Upgrade { .. }) => not_yet("upgrade"),
@@ -288,7 +292,7 @@ impl<A: App> Master<A> {
         for deed in std::mem::take(&mut self.asked) {
             match deed {
                 MasterDeed::Reload => self.begin_reload(false, None),
-                MasterDeed::Shutdown => self.input(Input::Stop),
+                MasterDeed::Shutdown => self.begin_stop(),
             }
         }
     }

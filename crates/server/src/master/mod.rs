@@ -18,6 +18,7 @@ mod spawn;
 mod state;
 mod status_pipe;
 mod strikes;
+mod stop;
 mod stuck;
 mod stuck_report;
 mod sweep;
@@ -103,6 +104,7 @@ pub(crate) struct Master<A: App> {
     job_waiting: Option<control::Waiting>,
     /// Who asked for a reload while one was under way.
     next_waiting: Vec<control::Waiting>,
+    stopping: Option<stop::Stopping>,
     exit: Option<Result<(), String>>,
     now: Millis,
 }
@@ -157,6 +159,7 @@ impl<A: App> Master<A> {
             balance_figures: moving::BalanceFigures::default(),
             job_waiting: None,
             next_waiting: Vec::new(),
+            stopping: None,
             exit: None,
             now: clock::now(),
         })
@@ -242,6 +245,7 @@ impl<A: App> Master<A> {
         let mut object = status::status(&facts, &self.shared);
         object["balance"] = serde_json::json!(self.balance_figures);
         let more = self.hook(|app, master| app.status(master));
+        status::merge(&mut object, serde_json::json!({ "stopping": self.stopping_status() }));
         status::merge(&mut object, more.unwrap_or_default());
         object
     }

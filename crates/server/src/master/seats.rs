@@ -128,6 +128,10 @@ pub(super) struct SeatState {
     pub(super) adoption_deaths: u32,
     /// The death that comes is put down to one connection, not to the adoption as a whole.
     pub(super) blamed: bool,
+    /// Its connections are open, and nobody serves them: noted while the server stops.
+    pub(super) orphaned: bool,
+    /// Workers started while the server stops.
+    pub(super) farewells: u32,
     /// Short lives in a row.
     short_lives: u32,
     /// When the last process was started.

@@ -363,6 +363,8 @@ impl State {
         if let Some(until) = self.stopping {
             if now >= until {
                 self.stop_now();
+            } else {
+                self.say_goodbye_for_the_dead(now);
             }
             self.tell_stop(now);
             return;

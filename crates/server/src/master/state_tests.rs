@@ -1,5 +1,7 @@
 //! The master's mind without a process: inputs in, actions out.
 
+#[path = "state_stop_tests.rs"]
+mod stop;
 #[path = "state_walk_tests.rs"]
 mod walk;
 

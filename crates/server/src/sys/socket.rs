@@ -42,9 +42,16 @@ pub(crate) fn listen(address: SocketAddr, backlog: i32) -> io::Result<(RawFd, So
 pub(crate) fn accept(listener: RawFd) -> io::Result<Option<RawFd>> {
     match accept4(listener, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK) {
         Ok(connection) => Ok(Some(connection)),
-        Err(Errno::EAGAIN | Errno::ECONNABORTED | Errno::EINTR) => Ok(None),
+        // EINVAL: it does not listen any more.
+        Err(Errno::EAGAIN | Errno::ECONNABORTED | Errno::EINTR | Errno::EINVAL) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Ends listening: who comes is refused, who waits in the queue is reset. The number stays open, and the
+/// address taken.
+pub(crate) fn stop_listening(listener: RawFd) {
+    let _ = lend(listener).shutdown(Shutdown::Both);
 }
 
 /// The address of the other side; `None` if it is gone already.

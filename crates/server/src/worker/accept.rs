@@ -106,7 +106,7 @@ impl<A: App> Worker<'_, A> {
         }
     }
 
-    fn take_in(&mut self, connection: RawFd) {
+    pub(super) fn take_in(&mut self, connection: RawFd) {
         let core = &mut self.core;
         core.shared.ledger.note(connection, DescriptorKind::Handshaking, core.holder);
         core.row.add(Cell::Accepted, 1);

@@ -131,6 +131,8 @@ pub(crate) struct OpenStage {
     pub(crate) lost: bool,
     /// It has been opened to the application: its `close` hook is due.
     pub(crate) announced: bool,
+    /// The server stops and is about to tell it: others are to send it nothing more.
+    pub(crate) leaving: bool,
     pub(crate) closing: Option<Closing>,
 }
 
@@ -150,6 +152,7 @@ impl OpenStage {
             pinged: None,
             lost: false,
             announced: false,
+            leaving: false,
             closing: None,
         }
     }

@@ -10,6 +10,8 @@ use super::compression::{Compression, Outgoing};
 use super::connection::{Answer, Closing, Connection, Stage};
 use super::gather::Gatherings;
 use super::moving::Moving;
+use super::goodbye::Goodbyes;
+use super::open_tasks::OpenTasks;
 use super::pool_limits::ReceiveLimits;
 use super::routing::{Routing, Speaking};
 use super::state::Life;
@@ -105,12 +107,20 @@ pub(crate) struct Core {
     /// The memfd of what was laid down at rest.
     pub(super) rest: Option<RawFd>,
     /// [`App::goodbye`](crate::app::App::goodbye).
-    pub(super) goodbye: fn(u16, &str) -> Option<String>,
+    pub(super) goodbye: fn(u16, &str, u64) -> Option<String>,
+    /// How many clients of the server are told to come back at about the same time.
+    pub(super) returning: u64,
+    /// There while the server stops.
+    pub(super) goodbyes: Option<Goodbyes>,
+    pub(super) open_tasks: OpenTasks,
 }
 
 impl Core {
     /// A worker that has just been born. Its sources are not registered yet.
-    pub(super) fn new(birth: Birth, goodbye: fn(u16, &str) -> Option<String>) -> io::Result<Self> {
+    pub(super) fn new(
+        birth: Birth,
+        goodbye: fn(u16, &str, u64) -> Option<String>,
+    ) -> io::Result<Self> {
         let Birth { slot, generation, pipe, sources, shared, config, wiring } = birth;
         let holder = Holder { slot: slot.0, generation };
         let row = shared.scoreboard.worker(slot.index());
@@ -158,6 +168,9 @@ impl Core {
             next_sweep: Millis(0),
             rest: None,
             goodbye,
+            returning: 1,
+            goodbyes: None,
+            open_tasks: OpenTasks::default(),
             shared,
             config,
             wiring,
@@ -278,7 +291,7 @@ impl Core {
     /// Writes the state word of a WebSocket.
     pub(super) fn mark(&self, key: usize, service: Service) {
         if let Some(open) = self.connections.get(key).and_then(Connection::open) {
-            let over = open.lost || open.closing.is_some();
+            let over = open.lost || open.leaving || open.closing.is_some();
             let phase = if over { Phase::Closing } else { Phase::Open };
             self.shared.sessions.set_state(open.conn, phase, service);
         }
@@ -347,7 +360,9 @@ impl Core {
             .get(key)
             .and_then(Connection::open)
             .is_some_and(|open| open.closing.is_none());
-        if still_open && let Some(text) = (self.goodbye)(closed.code, &closed.reason) {
+        if still_open
+            && let Some(text) = (self.goodbye)(closed.code, &closed.reason, self.returning)
+        {
             // Where there is no room the close frame says it alone.
             let message = self.compression.outgoing(Opcode::Text, text.as_bytes());
             self.queue_message(key, message);

@@ -245,6 +245,7 @@ impl<A: App> Worker<'_, A> {
     }
 
     fn finish_task(&mut self, task: u64, failure: u8, result: &[u8]) {
+        self.core.open_tasks.over(task);
         let result = match failure_of(failure) {
             Some(failure) => Err(failure),
             None => codec::decode_value(result).map_err(|error| {

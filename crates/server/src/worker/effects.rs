@@ -249,6 +249,7 @@ impl Effects for Core {
         match packet::send_packet(queue, &packet) {
             Ok(()) => {
                 self.row.add(Cell::TasksAsked, 1);
+                self.open_tasks.asked(task.0);
                 Ok(task)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(SendError::MailboxFull),

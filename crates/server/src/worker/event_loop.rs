@@ -1,9 +1,11 @@
 //! The worker's loop: tokens to calls, no decisions.
 //!
 //! A turn, always in this order: poll → events → signals → pipe → answers → listeners → mailbox →
-//! ready list → sweep → settle (mail out, output out, state words clean) → mail that waits → scoreboard.
+//! ready list → sweep → goodbyes → settle (mail out, output out, state words clean) → mail that waits →
+//! scoreboard.
 
 use super::core::{FIRST_CONNECTION, LISTENER, MAILBOX, PIPE, SIGNALS};
+use super::goodbye::Goodbyes;
 use super::state::{Input, Leaving};
 use super::{Worker, sweep};
 use crate::app::App;
@@ -57,6 +59,7 @@ impl<A: App> Worker<'_, A> {
                 self.read_mailbox();
                 self.serve_ready_list();
                 self.sweep();
+                self.say_goodbyes();
                 self.settle();
                 self.go_on_moving();
                 if !self.core.touched.is_empty() {
@@ -97,7 +100,8 @@ impl<A: App> Worker<'_, A> {
         } else if moves || core.life.serving() && core.post.spilled_bytes() > 0 {
             RETRY_MAIL_MS
         } else {
-            sweep::SWEEP_EVERY_MS
+            let goodbyes = core.goodbyes.as_ref().and_then(Goodbyes::wait_ms);
+            goodbyes.unwrap_or(sweep::SWEEP_EVERY_MS)
         };
         match core.poll.poll(events, Some(Duration::from_millis(timeout_ms))) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
@@ -160,8 +164,10 @@ impl<A: App> Worker<'_, A> {
     }
 
     fn look(&mut self) {
-        let connections = self.core.connections.len();
-        self.decide(Input::Look { connections });
+        let core = &mut self.core;
+        let unfinished = !core.post.retry() || !core.open_tasks.is_empty();
+        let left = core.connections.len() + usize::from(unfinished);
+        self.decide(Input::Look { left });
         self.decide(Input::Served { messages: self.core.served });
     }
 

@@ -129,6 +129,9 @@ impl<A: App> Worker<'_, A> {
             Ok(upgrade) => PendingUpgrade::from(upgrade),
             Err(refusal) => return self.refuse_request(key, &refusal, request.method == "HEAD"),
         };
+        if !self.core.life.accepting() {
+            return self.refuse_upgrade_while_stopping(key);
+        }
         let headers = &request.headers;
         if !self.origins.allows(headers.first("origin"), headers.first("host")) {
             let refusal = Refusal::new(403, "this origin is not in websocket.allowed_origins");
@@ -229,6 +232,12 @@ impl<A: App> Worker<'_, A> {
         }
     }
 
+    /// Who comes while the server stops had better ask another one, or this one when it is back.
+    fn refuse_upgrade_while_stopping(&mut self, key: usize) {
+        let refusal = Refusal::new(503, "the server is stopping").with("Retry-After", "5");
+        self.refuse_request(key, &refusal, false);
+    }
+
     /// Makes a WebSocket of the connection: a row, the 101, the `open` hook.
     fn open(
         &mut self,
@@ -238,6 +247,9 @@ impl<A: App> Worker<'_, A> {
         subprotocol: Option<&str>,
         headers: &[(String, String)],
     ) {
+        if !self.core.life.accepting() {
+            return self.refuse_upgrade_while_stopping(key);
+        }
         let core = &mut self.core;
         let (descriptor, peer) = (core.connections[key].descriptor, core.connections[key].peer);
         let Some(conn) = core.shared.sessions.claim(core.slot, descriptor, peer) else {

@@ -12,10 +12,13 @@ mod deliver;
 mod effects;
 mod event_loop;
 mod gather;
+mod goodbye;
 mod handover;
 mod http_exchange;
 mod leftover;
 mod moving;
+mod open_tasks;
+mod pace;
 mod pong;
 mod pool_limits;
 mod receive;
@@ -30,7 +33,7 @@ use self::core::Core;
 use self::routing::Speaking;
 pub(crate) use self::sources::Sources;
 use self::state::{Action, Input, Leaving};
-use crate::app::{App, Closed, ClosedBy, StopReason};
+use crate::app::{App, StopReason};
 use crate::config::Config;
 use crate::context::Context;
 use crate::http::OriginPolicy;
@@ -88,7 +91,9 @@ fn live<A: App>(app: &mut A, birth: Birth) -> io::Result<()> {
         return Ok(());
     }
     let leaving = worker.run()?;
-    if leaving == Leaving::Replaced {
+    if leaving == Leaving::Stopped {
+        worker.cut_off();
+    } else {
         // They are the successor's: what the hook still sends them goes by mail.
         worker.core.forget_connections();
         worker.hook(|app, context| app.worker_stop(context, StopReason::Replaced));
@@ -170,9 +175,9 @@ impl<A: App> Worker<'_, A> {
                         self.take_up();
                     }
                 }
-                Control::Stop { timeout_ms } => {
+                Control::Stop { timeout_ms, tell_ms } => {
                     if self.decide(Input::Stop { timeout_ms }) == Some(Action::SayGoodbye) {
-                        self.say_goodbye();
+                        self.begin_goodbyes(tell_ms, timeout_ms);
                     }
                 }
                 Control::Move { id, to, count, within_ms } => {
@@ -242,29 +247,6 @@ impl<A: App> Worker<'_, A> {
         self.core.mail_ready = true;
         self.core.accept_ready = true;
         info!("serving again: the successor failed");
-    }
-
-    fn say_goodbye(&mut self) {
-        self.give_up_moving();
-        self.core.unwatch_listeners();
-        self.core.speaking = Speaking::LastWords;
-        self.hook(|app, context| app.worker_stop(context, StopReason::Shutdown));
-        self.core.speaking = Speaking::Nobody;
-        let keys: Vec<usize> = self.core.connections.iter().map(|(key, _)| key).collect();
-        for key in keys {
-            let reason = "the server stops".to_owned();
-            let idle = match self.core.connections[key].http_mut() {
-                Some(http) => http.pending.is_none(),
-                None => false,
-            };
-            if idle {
-                self.core.touch(key);
-                if let Some(http) = self.core.connections[key].http_mut() {
-                    http.ending = true;
-                }
-            }
-            self.core.begin_close(key, Closed { code: 1001, reason, by: ClosedBy::Server });
-        }
     }
 }
 

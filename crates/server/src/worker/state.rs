@@ -42,8 +42,8 @@ pub(super) enum Input {
     Leave,
     /// The master: the server stops.
     Stop { timeout_ms: u64 },
-    /// A look at how many connections are left.
-    Look { connections: usize },
+    /// A look at what is left to do: connections, mail that waits, results that are awaited.
+    Look { left: usize },
     /// So many messages were served in all.
     Served { messages: u64 },
     /// Somebody sent this process SIGTERM.
@@ -116,8 +116,8 @@ impl Life {
                 let until = now + timeout_ms;
                 self.go(Stage::Stopping { until }, Some(Action::SayGoodbye))
             }
-            (Stage::Stopping { until }, Input::Look { connections }) => {
-                if connections == 0 || now >= until {
+            (Stage::Stopping { until }, Input::Look { left }) => {
+                if left == 0 || now >= until {
                     self.stage = Stage::Leaving(Leaving::Stopped);
                 }
                 None
@@ -176,13 +176,13 @@ mod tests {
         let stop = Input::Stop { timeout_ms: 500 };
         assert_eq!(life.input(NOW, stop), Some(Action::SayGoodbye));
         assert!(life.serving() && !life.accepting());
-        life.input(NOW + 499, Input::Look { connections: 3 });
+        life.input(NOW + 499, Input::Look { left: 3 });
         assert_eq!(life.leaving(), None);
-        life.input(NOW + 500, Input::Look { connections: 3 });
+        life.input(NOW + 500, Input::Look { left: 3 });
         assert_eq!(life.leaving(), Some(Leaving::Stopped));
         let mut life = serving(0);
         life.input(NOW, stop);
-        life.input(NOW, Input::Look { connections: 0 });
+        life.input(NOW, Input::Look { left: 0 });
         assert_eq!(life.leaving(), Some(Leaving::Stopped));
     }
 

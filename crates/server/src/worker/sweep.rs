@@ -41,6 +41,7 @@ impl<A: App> Worker<'_, A> {
         // What could not be accepted for want of descriptors is told of by no further edge.
         self.core.accept_ready = self.core.life.accepting();
         self.core.gatherings.sweep();
+        self.review_goodbyes();
         let config = &self.core.config;
         let connections = &self.core.connections;
         let due: Vec<(usize, Due)> = connections

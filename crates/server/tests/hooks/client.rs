@@ -233,6 +233,14 @@ impl Raw {
         self.stream.write_all(request.as_bytes()).expect("the connection takes it");
     }
 
+    /// The rest of an upgrade whose first line was sent.
+    pub(crate) fn ask_upgrade_rest(&mut self) {
+        self.write(
+            "Host: dunlin\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        );
+    }
+
     /// Status, head and body of the next response.
     pub(crate) fn hear(&mut self) -> (u16, String, String) {
         let end = self.read_until(|heard| find(heard, b"\r\n\r\n").map(|end| end + 4));

@@ -38,7 +38,7 @@ fn a_stop_says_goodbye() {
     server.signal(nix::sys::signal::Signal::SIGTERM);
     for client in &mut clients {
         assert_eq!(client.hear_text(), "last words", "what `worker_stop` pushed comes first");
-        assert_eq!(client.hear(), Heard::Close(1001, "the server stops".into()));
+        assert_eq!(client.hear(), Heard::Close(1001, "the server is stopping".into()));
         assert_eq!(client.hear(), Heard::End);
     }
     assert!(server.wait_end().success());

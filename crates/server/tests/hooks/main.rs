@@ -28,6 +28,7 @@ mod place;
 mod reloads;
 mod runner;
 mod server;
+mod stops;
 mod timing;
 mod wire;
 
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         door::TESTS,
         compression::TESTS,
         timing::TESTS,
+        stops::TESTS,
     ];
     runner::run(&tests.concat())
 }
