@@ -1,15 +1,12 @@
 //! The verbs that ask a running server for something, and what they say of the outcome.
 
-use crate::cli::{Balance, Drain, Reload, ServerFlags, Stop, Upgrade};
+use crate::cli::{Balance, Drain, Reload, ServerFlags, Upgrade};
 use crate::failure::Failure;
 use crate::settings_file::run_dir;
 use crate::terminal;
-use dunlin_server::clock;
 use dunlin_server::control::{self, ControlRequest};
 use dunlin_server::exit::ExitCode;
 use serde_json::Value as Json;
-use std::path::Path;
-use std::thread;
 use std::time::Duration;
 
 /// `dunlin reload`.
@@ -52,39 +49,9 @@ pub(crate) fn drain(flags: &Drain) -> Result<ExitCode, Failure> {
     Ok(ExitCode::Ok)
 }
 
-/// `dunlin stop`: the signal, as any script would send it, and then the wait.
-pub(crate) fn stop(flags: &Stop) -> Result<ExitCode, Failure> {
-    let run_dir = run_dir(&flags.server);
-    let begun = clock::now();
-    let pid = control::terminate(&run_dir)?;
-    let limit_ms = u64::from(flags.timeout) * 1_000;
-    let mut next_word_ms = WORD_EVERY_MS;
-    while !control::is_gone(&run_dir, pid) {
-        let waited_ms = clock::now().since(begun);
-        if waited_ms >= limit_ms {
-            let line =
-                format!("the server with pid {pid} is still there after {} s", flags.timeout);
-            return Err(Failure::failed(line));
-        }
-        if waited_ms >= next_word_ms {
-            next_word_ms += WORD_EVERY_MS;
-            terminal::complain(&progress(&run_dir, pid, waited_ms));
-        }
-        thread::sleep(LOOK_EVERY);
-    }
-    let took_ms = clock::now().since(begun);
-    terminal::print(&format!("dunlin stopped (pid {pid}) in {took_ms} ms\n"))?;
-    Ok(ExitCode::Ok)
-}
-
 /// How long the verbs wait for their outcome. A slot takes `server.handover_timeout` at worst, and
 /// the server answers before this with what it has.
 const OUTCOME_TIMEOUT: Duration = Duration::from_secs(300);
-/// How often `stop` looks whether the server is gone, and how often it says that it is not.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-const WORD_EVERY_MS: u64 = 1_000;
-/// How long a server that stops may take to say how it is.
-const PROGRESS_TIMEOUT: Duration = Duration::from_millis(200);
 
 fn ask(flags: &ServerFlags, request: &ControlRequest, deed: &str) -> Result<Json, Failure> {
     let answer = control::ask(&run_dir(flags), request, OUTCOME_TIMEOUT)?;
@@ -93,16 +60,6 @@ fn ask(flags: &ServerFlags, request: &ControlRequest, deed: &str) -> Result<Json
     }
     let error = answer.error.unwrap_or_else(|| "the server gave no reason".to_owned());
     Err(Failure::failed(format!("{deed} refused: {error}")))
-}
-
-fn progress(run_dir: &Path, pid: i32, waited_ms: u64) -> String {
-    let left = control::read_status(run_dir, PROGRESS_TIMEOUT)
-        .ok()
-        .and_then(|text| serde_json::from_str::<Json>(&text).ok())
-        .and_then(|status| status["sessions"]["used"].as_u64())
-        .map(|sessions| format!(", {sessions} sessions left"))
-        .unwrap_or_default();
-    format!("waiting for pid {pid} to stop, {} s{left}", waited_ms / 1_000)
 }
 
 /// What an answer says was done, as far as it says so.

@@ -15,6 +15,7 @@ mod log;
 mod serve;
 mod settings_file;
 mod status;
+mod stop;
 mod terminal;
 
 use clap::Parser;
@@ -48,7 +49,7 @@ fn run(verb: &Verb) -> Result<ExitCode, Failure> {
         Verb::Check(check) => check::run(check),
         Verb::Status(status) => status::run(status),
         Verb::Reload(reload) => control::reload(reload),
-        Verb::Stop(stop) => control::stop(stop),
+        Verb::Stop(stop) => stop::run(stop),
         Verb::Upgrade(upgrade) => control::upgrade(upgrade),
         Verb::Balance(balance) => control::balance(balance),
         Verb::Drain(drain) => control::drain(drain),

@@ -18,6 +18,12 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Draws on a terminal's standard error. There is nobody to tell if that fails.
+pub(crate) fn draw(text: &str) {
+    let mut out = io::stderr();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
 /// Prints a line that begins with our name to standard error. There is nobody to tell if that fails.
 pub(crate) fn complain(line: &dyn Display) {
     let _ = writeln!(io::stderr(), "dunlin: {line}");

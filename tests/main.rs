@@ -19,6 +19,7 @@ mod lifecycle;
 mod outside;
 mod reload;
 mod signals;
+mod stop;
 mod support;
 mod survive;
 mod timeouts;

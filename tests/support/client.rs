@@ -160,6 +160,13 @@ impl Client {
         }
     }
 
+    /// Reads to the close by the server as [`Self::expect_close`] does, and shows every other object.
+    pub(crate) fn until_close(&mut self, mut each: impl FnMut(&Json)) -> (u16, Option<Json>) {
+        let closed = self.expect_close();
+        self.inbox.drain(..).for_each(|object| each(&object));
+        closed
+    }
+
     /// Whether the server has ended this connection, looking for a moment.
     pub(crate) fn is_open(&mut self) -> bool {
         self.call_or_end("ping", json!({})).is_some()
@@ -210,6 +217,11 @@ impl Client {
 
     pub(crate) fn send_json(&mut self, object: &Json) {
         self.send_text(&object.to_string());
+    }
+
+    /// The same; false if the connection has ended.
+    pub(crate) fn try_send_json(&mut self, object: &Json) -> bool {
+        self.socket.send(Message::text(object.to_string())).is_ok()
     }
 
     pub(crate) fn send_text(&mut self, text: &str) {
