@@ -100,6 +100,13 @@ impl<'a, A: App> Context<'a, A> {
         self.effects.sessions().set_deadline(conn, at);
     }
 
+    /// Sets a moment beyond which neither [`Context::set_deadline`] nor a heartbeat moves the deadline of
+    /// a connection of this worker, so that [`App::deadline`] is called then, however much the client
+    /// says; `None` ends that.
+    pub fn set_deadline_limit(&mut self, conn: ConnId, at: Option<Millis>) {
+        self.effects.sessions().set_deadline_limit(conn, at);
+    }
+
     /// From now on every frame of the connection moves its deadline to `after_ms` from then; `None`
     /// ends that, and the deadline. Costs no message between processes.
     pub fn set_heartbeat(&mut self, conn: ConnId, after_ms: Option<u64>) {

@@ -67,6 +67,7 @@ struct Columns {
     descriptor: CounterId,
     home: CounterId,
     deadline: CounterId,
+    deadline_limit: CounterId,
     heartbeat: CounterId,
     last_active: CounterId,
     connected_at: CounterId,
@@ -83,11 +84,12 @@ struct Columns {
     subprotocol: ColumnId,
 }
 
-const COUNTERS: [&str; 23] = [
+const COUNTERS: [&str; 24] = [
     "state",
     "descriptor",
     "home",
     "deadline",
+    "deadline_limit",
     "heartbeat",
     "last_active",
     "connected_at",
@@ -152,6 +154,7 @@ impl Sessions {
             descriptor: counter("descriptor"),
             home: counter("home"),
             deadline: counter("deadline"),
+            deadline_limit: counter("deadline_limit"),
             heartbeat: counter("heartbeat"),
             last_active: counter("last_active"),
             connected_at: counter("connected_at"),
@@ -261,9 +264,26 @@ impl Sessions {
         Some(SocketAddr::new(ip, u16::try_from(port? & 0xffff).unwrap_or(0)))
     }
 
-    /// Sets when the application is to be told that the deadline passed; `None`: never.
+    /// Sets when the application is to be told that the deadline passed, at the latest at the limit of
+    /// [`Sessions::set_deadline_limit`]; `None`: never.
     pub fn set_deadline(&self, conn: ConnId, at: Option<Millis>) {
-        self.store(conn, self.columns.deadline, at.map_or(0, |at| at.0.max(1)));
+        let at = at.map_or(0, |at| self.limited(conn, at).0.max(1));
+        self.store(conn, self.columns.deadline, at);
+    }
+
+    /// Sets a moment that no deadline is set and no heartbeat moves it beyond; a deadline that is later,
+    /// or not set, is at the limit from now on. `None`: no limit, and the deadline stays as it is.
+    pub fn set_deadline_limit(&self, conn: ConnId, at: Option<Millis>) {
+        self.store(conn, self.columns.deadline_limit, at.map_or(0, |at| at.0.max(1)));
+        if let Some(limit) = at {
+            self.set_deadline(conn, Some(self.deadline(conn).unwrap_or(limit)));
+        }
+    }
+
+    /// The limit of a connection's deadlines; `None` if it has none or is gone.
+    #[must_use]
+    pub fn deadline_limit(&self, conn: ConnId) -> Option<Millis> {
+        self.word(conn, self.columns.deadline_limit).filter(|at| *at != 0).map(Millis)
     }
 
     /// The deadline of a connection; `None` if it has none or is gone.
@@ -301,6 +321,10 @@ impl Sessions {
             4 => Some(Phase::Lost),
             _ => None,
         }
+    }
+
+    fn limited(&self, conn: ConnId, at: Millis) -> Millis {
+        self.deadline_limit(conn).map_or(at, |limit| at.min(limit))
     }
 
     fn word(&self, conn: ConnId, column: CounterId) -> Option<u64> {
@@ -406,7 +430,7 @@ impl Sessions {
     pub(crate) fn touch(&self, conn: ConnId, now: Millis, heartbeat_ms: Option<u64>) {
         self.store(conn, self.columns.last_active, now.0);
         if let Some(after) = heartbeat_ms {
-            self.store(conn, self.columns.deadline, (now + after).0);
+            self.set_deadline(conn, Some(now + after));
         }
     }
 
@@ -511,6 +535,41 @@ fn halves(value: u128) -> [u64; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_heartbeat_moves_a_deadline_beyond_its_limit() {
+        let schema = Sessions::schema(Vec::new()).unwrap();
+        let words = Rows::words_needed(&schema, 2).unwrap();
+        let sessions = Sessions::new(schema, 2, dunlin_table::heap_words(words)).unwrap();
+        let peer = "127.0.0.1:1".parse().unwrap();
+        let conn = sessions.claim(SlotId(0), -1, peer).unwrap();
+        let deadline = || sessions.deadline(conn).map(|at| at.0);
+        sessions.touch(conn, Millis(100), Some(60));
+        assert_eq!((deadline(), sessions.deadline_limit(conn)), (Some(160), None));
+        sessions.set_deadline_limit(conn, Some(Millis(200)));
+        assert_eq!(deadline(), Some(160), "what is earlier stays");
+        sessions.touch(conn, Millis(150), Some(60));
+        assert_eq!(deadline(), Some(200));
+        sessions.set_deadline(conn, Some(Millis(900)));
+        assert_eq!(deadline(), Some(200));
+        sessions.set_deadline_limit(conn, Some(Millis(180)));
+        assert_eq!(deadline(), Some(180), "what is later is at the limit");
+        sessions.set_deadline(conn, None);
+        assert_eq!(deadline(), None);
+        sessions.set_deadline_limit(conn, Some(Millis(170)));
+        assert_eq!(deadline(), Some(170), "what was not set is");
+        sessions.set_deadline_limit(conn, None);
+        sessions.touch(conn, Millis(150), Some(60));
+        assert_eq!(deadline(), Some(210));
+        // Another connection in the same row has no limit.
+        sessions.set_deadline_limit(conn, Some(Millis(1)));
+        sessions.free(conn);
+        let next = sessions.claim(SlotId(0), -1, peer).unwrap();
+        assert_eq!(next.row().index, conn.row().index);
+        assert_eq!((sessions.deadline_limit(next), sessions.deadline(next)), (None, None));
+        sessions.set_deadline_limit(conn, Some(Millis(1)));
+        assert_eq!(sessions.deadline_limit(next), None, "a stale id writes nothing");
+    }
 
     #[test]
     fn no_two_living_writers_share_a_number() {
