@@ -151,6 +151,26 @@ impl Region {
         Ok(unsafe { Self::leak(mapping.keep(), words, file) })
     }
 
+    /// As [`Region::from_descriptor`], to look at the segment only: a store to its words ends the
+    /// process by SIGSEGV, as it must where the segment is in somebody else's use.
+    ///
+    /// # Errors
+    /// The descriptor has no usable size, or mapping it failed.
+    pub fn to_look_at(descriptor: OwnedFd) -> Result<&'static Self, RegionError> {
+        let file = File::from(descriptor);
+        let length = file.metadata().map_err(RegionError::Descriptor)?.len();
+        let words = usize::try_from(length).unwrap_or(usize::MAX) / WORD_BYTES;
+        let bytes = byte_size(words)?;
+        let size = NonZeroUsize::new(bytes).ok_or(RegionError::Size { words })?;
+        // SAFETY: a new mapping at an address the kernel chooses overlaps nothing that exists.
+        let base =
+            unsafe { mmap(None, size, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, &file, 0) }
+                .map_err(|source| RegionError::Map { bytes, source })?;
+        // SAFETY: the mapping is `bytes` page-aligned bytes, which nobody unmaps. They are readable;
+        // loads of aligned 64-bit atomics need no more, and a store is refused by the processor.
+        Ok(unsafe { Self::leak(base.cast(), words, file) })
+    }
+
     /// The descriptor kept for a program that follows by exec; close-on-exec is set on it.
     #[must_use]
     pub fn descriptor(&self) -> RawFd {
@@ -178,8 +198,9 @@ impl Region {
     }
 
     /// # Safety
-    /// `base` is aligned for `u64` and has `words` readable, writable words behind it that stay
-    /// mapped until the process ends and are touched by nobody other than as atomic words.
+    /// `base` is aligned for `u64` and has `words` readable words behind it that stay mapped until the
+    /// process ends and are touched by nobody other than as atomic words; who stores to them has made
+    /// them writable.
     unsafe fn leak(base: NonNull<u8>, words: usize, file: File) -> &'static Self {
         // SAFETY: by the contract of this function; `AtomicU64` has the layout of `u64`, every bit
         // pattern is a valid one, and shared references to it allow changes by others.
@@ -414,6 +435,9 @@ mod tests {
         let kept = unsafe { BorrowedFd::borrow_raw(region.descriptor()) };
         let again = Region::from_descriptor(kept.try_clone_to_owned().unwrap()).unwrap();
         assert_eq!(again.words(7..8)[0].load(Relaxed), 42);
+        let looked_at = Region::to_look_at(kept.try_clone_to_owned().unwrap()).unwrap();
+        region.words(8..9)[0].store(43, Relaxed);
+        assert_eq!([7, 8].map(|at| looked_at.words(at..at + 1)[0].load(Relaxed)), [42, 43]);
 
         let name = std::fs::read_link(format!("/proc/self/fd/{}", region.descriptor())).unwrap();
         assert!(name.to_string_lossy().ends_with("(deleted)"), "{name:?}");
