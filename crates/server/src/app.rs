@@ -49,6 +49,13 @@ pub trait App: Sized + 'static {
         Vec::new()
     }
 
+    /// What the words of the application's columns and areas mean, and what it sends by tasks, timers
+    /// and pipe messages, where their names and sizes do not tell. A program takes the place of a running
+    /// one by an upgrade only if both give the same number: raise it with each such change.
+    fn layout_version(&self) -> u32 {
+        0
+    }
+
     /// The application's part of the status: an object that is merged into the top level. Runs in
     /// the master, from shared memory only; must not block.
     fn status(&self, _master: &MasterContext<'_>) -> serde_json::Value {

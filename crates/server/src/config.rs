@@ -8,6 +8,7 @@ mod error;
 
 pub use self::error::ConfigError;
 use crate::settings::{KeyKind, KeySpec, Settings};
+use crate::upgrade;
 use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -359,15 +360,22 @@ impl Config {
     /// # Errors
     /// The values do not go together; one line with the place.
     pub fn from_settings(settings: Settings) -> Result<Self, ConfigError> {
+        let refused = |sentence| ConfigError::HandOff { sentence };
+        let settings = upgrade::keep_running_values(settings).map_err(refused)?;
+        let running = upgrade::inherited().map_err(refused)?;
         check_pool(&settings)?;
         check_output(&settings)?;
-        let run_dir = match absolute(&settings, "server.run_dir")? {
-            Some(path) => path,
-            None => crate::run_dir::RunDir::locate(None).path().to_owned(),
+        let run_dir = match (running, absolute(&settings, "server.run_dir")?) {
+            (Some(running), _) => PathBuf::from(&running.run_dir),
+            (None, Some(path)) => path,
+            (None, None) => crate::run_dir::RunDir::locate(None).path().to_owned(),
         };
         Ok(Self {
             listen: listen(&settings)?,
-            workers: workers(settings.count("server.workers")),
+            workers: running.map_or_else(
+                || workers(settings.count("server.workers")),
+                |running| running.workers,
+            ),
             task_workers: bounded(settings.count("server.task_workers")),
             run_dir,
             daemonize: settings.bool("server.daemonize"),

@@ -37,9 +37,15 @@ impl DescriptorKind {
     }
 
     fn from_code(code: u64) -> Option<Self> {
-        [Self::Master, Self::Private, Self::Handshaking, Self::Session, Self::Rest]
-            .into_iter()
-            .find(|kind| kind.code() == code)
+        Self::ALL.into_iter().find(|kind| kind.code() == code)
+    }
+
+    const ALL: [Self; 5] =
+        [Self::Master, Self::Private, Self::Handshaking, Self::Session, Self::Rest];
+
+    /// Every kind with its code, by which two programs agree on them.
+    pub(crate) fn codes() -> [(Self, u64); 5] {
+        Self::ALL.map(|kind| (kind, kind.code()))
     }
 }
 

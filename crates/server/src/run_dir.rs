@@ -15,10 +15,11 @@ use crate::clock;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::unistd::Uid;
+use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -38,6 +39,13 @@ pub struct OccupiedRunDir {
     /// Holds the lock as long as it is open.
     pid_file: File,
     /// Whether the directory goes when the server does.
+    remove_directory: bool,
+}
+
+/// An occupied directory, for the program that follows by an upgrade.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct RunDirHandOff {
+    pub(crate) pid_file: RawFd,
     remove_directory: bool,
 }
 
@@ -247,6 +255,26 @@ impl RunDir {
 }
 
 impl OccupiedRunDir {
+    /// The directory of the program whose place this one took by an exec: the lock went over with the
+    /// process.
+    ///
+    /// # Errors
+    /// Somebody else has the lock.
+    pub(crate) fn taken_over(path: &Path, handed: RunDirHandOff) -> Result<Self, RunDirError> {
+        let RunDirHandOff { pid_file, remove_directory } = handed;
+        let dir = RunDir::locate(Some(path));
+        let pid_file = File::from(crate::sys::descriptor::own(pid_file));
+        // Whose lock it is already gets it again.
+        dir.wait_for_lock(&pid_file)?;
+        Ok(Self { dir, pid_file, remove_directory })
+    }
+
+    /// What the next program has to know.
+    pub(crate) fn hand_off(&self) -> RunDirHandOff {
+        let remove_directory = self.remove_directory;
+        RunDirHandOff { pid_file: self.pid_file.as_raw_fd(), remove_directory }
+    }
+
     /// What is where.
     #[must_use]
     pub fn dir(&self) -> &RunDir {

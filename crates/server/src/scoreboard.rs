@@ -20,6 +20,9 @@ macro_rules! cells {
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         #[repr(usize)]
         pub enum Cell { $($(#[$doc])* $name = $index,)* }
+
+        /// Every cell by name, with its place in the row.
+        pub(crate) const CELLS: &[(&str, usize)] = &[$((stringify!($name), $index),)*];
     };
 }
 

@@ -6,13 +6,15 @@
 use crate::app::App;
 use crate::config::Config;
 use crate::exit::ExitCode;
+use crate::layout::Layout;
 use crate::master::{self, ConfigSource, Master, Parts};
 use crate::process::{self, AddedProcess};
 use crate::run_dir::RunDir;
 use crate::settings::Settings;
 use crate::shared::{Shared, Sizes};
-use crate::sys::{daemon, descriptor, limits, packet, signals};
+use crate::sys::{daemon, descriptor, exec, limits, packet, signals};
 use crate::timer;
+use crate::upgrade::{self, Purpose, Start};
 use crate::wiring::Wiring;
 use std::fmt;
 use std::io::{self, Write};
@@ -25,15 +27,17 @@ const DESCRIPTORS_PER_PROCESS: u64 = 12;
 
 /// A server that is about to run.
 pub struct Server<A: App> {
-    app: A,
-    config: Config,
+    pub(crate) app: A,
+    pub(crate) config: Config,
     source: Option<ConfigSource>,
-    processes: Vec<AddedProcess>,
+    pub(crate) processes: Vec<AddedProcess>,
+    /// It only shows that it could run: its memory is its own, and nobody else's to see.
+    pub(crate) rehearses: bool,
 }
 
 /// The server could not start. Each is one line an operator can act on.
 #[derive(Debug, thiserror::Error)]
-enum StartError {
+pub(crate) enum StartError {
     #[error(
         "table.max_sessions {wanted} does not fit the limit of {limit} open descriptors, which also \
          has to hold {others} others: {fits} is the most that fits"
@@ -59,7 +63,13 @@ enum StartError {
 impl<A: App> Server<A> {
     /// A server for an application.
     pub fn new(app: A, config: Config) -> Self {
-        Self { app, config, source: None, processes: vec![timer::added_process()] }
+        Self {
+            app,
+            config,
+            source: None,
+            processes: vec![timer::added_process()],
+            rehearses: false,
+        }
     }
 
     /// Where a reload reads the settings anew; without it a reload keeps those of the start.
@@ -81,8 +91,37 @@ impl<A: App> Server<A> {
     /// ready or has failed.
     ///
     /// Must be called while the program has one thread: it forks.
+    /// A program that is started by `dunlin upgrade` in the place of a running one (the environment tells)
+    /// takes that one over here, or rehearses to do so.
     pub fn run(self) -> ExitCode {
         log_panics();
+        let inherited = upgrade::inherited();
+        exec::forget_variable(upgrade::VARIABLE);
+        let hand_off = match inherited {
+            Ok(None) => return self.start(),
+            Ok(Some(hand_off)) => hand_off,
+            Err(sentence) => {
+                print_outcome(Err(sentence));
+                return ExitCode::Failed;
+            }
+        };
+        let succession = match &hand_off.purpose {
+            Purpose::Rehearsal { report, run_dir } => {
+                return self.rehearse(hand_off, *report, run_dir);
+            }
+            Purpose::Succession(succession) => succession,
+        };
+        match self.succeed(hand_off, succession) {
+            Ok(()) => ExitCode::Ok,
+            Err(error) => {
+                tracing::error!(%error, "the server is not taken over, and dies");
+                print_outcome(Err(error.to_string()));
+                ExitCode::Failed
+            }
+        }
+    }
+
+    fn start(self) -> ExitCode {
         let daemonize = self.config.daemonize;
         // Where the log is standard error too, the one line for people is enough.
         let logs_elsewhere = self.config.log.file.is_some();
@@ -119,8 +158,12 @@ impl<A: App> Server<A> {
         }
     }
 
-    fn live(self, announce: Box<dyn FnMut(Result<String, String>)>) -> Result<(), StartError> {
+    pub(crate) fn live(
+        self,
+        announce: Box<dyn FnMut(Result<String, String>)>,
+    ) -> Result<(), StartError> {
         let system = |what| move |source| StartError::System { what, source };
+        let start = Start::of_this_process();
         descriptor::hold_standard_numbers()
             .map_err(system("standard input, output and error cannot be held open"))?;
         // First of all: a signal that comes while the server starts is acted on when it has.
@@ -128,8 +171,11 @@ impl<A: App> Server<A> {
             .map_err(system("the signal handlers cannot be set"))?;
         let descriptors = self.check_descriptors()?;
         let run_dir = RunDir::locate(Some(self.config.run_dir.as_path())).occupy()?;
-        let made = self.make_shared(descriptors);
-        let (shared, wiring) = match made {
+        let made = self.layout(descriptors).and_then(|layout| {
+            let (shared, wiring) = self.make_shared(&layout)?;
+            Ok((layout, shared, wiring))
+        });
+        let (layout, shared, wiring) = match made {
             Ok(made) => made,
             Err(error) => {
                 // Nothing is left behind of a start that failed.
@@ -140,16 +186,20 @@ impl<A: App> Server<A> {
         let highest = i32::try_from(descriptors).unwrap_or(i32::MAX).saturating_sub(1);
         descriptor::reserve_table(highest)
             .map_err(system("the descriptor table cannot be reserved"))?;
-        let keep = self.config.settings.clone();
-        let source = self.source.unwrap_or_else(|| Box::new(move || Ok(keep.clone())));
+        let facts = layout.facts(&self.process_names());
+        let (source, this) = self.take_source();
         let parts = Parts {
-            app: self.app,
-            config: self.config,
+            app: this.app,
+            config: this.config,
             source,
-            processes: self.processes,
+            processes: this.processes,
             shared,
             wiring,
             run_dir,
+            start,
+            facts,
+            sizes: layout.sizes,
+            succession: None,
             announce,
         };
         let master = Master::new(parts)
@@ -187,7 +237,20 @@ impl<A: App> Server<A> {
         usize::try_from(needed).map_err(|_| StartError::NoDescriptors { limit, others })
     }
 
-    fn make_shared(&self, descriptors: usize) -> Result<(Shared, Wiring), StartError> {
+    /// Where a reload reads the settings, and the rest.
+    pub(crate) fn take_source(mut self) -> (ConfigSource, Self) {
+        let keep = self.config.settings.clone();
+        let source = self.source.take().unwrap_or_else(|| Box::new(move || Ok(keep.clone())));
+        (source, self)
+    }
+
+    /// The names of the added processes.
+    pub(crate) fn process_names(&self) -> Vec<String> {
+        self.processes.iter().map(|process| process.name.clone()).collect()
+    }
+
+    /// The plan of the shared memory, for so many descriptors.
+    pub(crate) fn layout(&self, descriptors: usize) -> Result<Layout, StartError> {
         let config = &self.config;
         let sizes = Sizes {
             sessions: config.max_sessions,
@@ -198,9 +261,18 @@ impl<A: App> Server<A> {
             timers: usize::try_from(config.max_timers).unwrap_or(usize::MAX),
             descriptors,
         };
+        let (columns, areas) = (self.app.columns(), self.app.areas());
+        Ok(Layout::new(sizes, columns, &areas, self.app.layout_version())?)
+    }
+
+    fn make_shared(&self, layout: &Layout) -> Result<(Shared, Wiring), StartError> {
+        let config = &self.config;
         let (addresses, listeners) =
             master::bind_all(&config.listen, config.workers, config.backlog)?;
-        let shared = Shared::create(&sizes, self.app.columns(), &self.app.areas())?;
+        let shared = match self.rehearses {
+            true => Shared::create_unreserved(layout)?,
+            false => Shared::create(layout)?,
+        };
         let wiring = self.wire(addresses, listeners).map_err(|source| StartError::System {
             what: "the mailboxes and pipes cannot be made",
             source,

@@ -1,15 +1,19 @@
 //! The shared memory of a server, made whole before the first fork.
 //!
-//! Knows the order of its areas and who reads them; knows no process. Everything that must outlive a
+//! Knows its structures and who reads them; knows no process. Where each lies is [`crate::layout`]'s. Everything that must outlive a
 //! worker is here: sessions, half-received messages, counters, timers, the ledger of descriptors.
 
 use crate::app::AreaRequest;
+use crate::layout::Layout;
 use crate::ledger::Ledger;
 use crate::peers::Peers;
 use crate::scoreboard::Scoreboard;
 use crate::sessions::Sessions;
+use crate::sys::descriptor;
 use crate::timer::TimerTable;
-use dunlin_table::{Area, Column, LayoutError, Plan, Pool, Region, RegionError, Rows, SchemaError};
+use dunlin_table::{LayoutError, Pool, Region, RegionError, SchemaError};
+use serde::{Deserialize, Serialize};
+use std::os::fd::RawFd;
 use std::sync::atomic::AtomicU64;
 
 /// Bytes of a block of the receive pool.
@@ -18,7 +22,7 @@ pub const POOL_BLOCK_BYTES: usize = 1024;
 pub const POOL_GROUPS: u16 = 1024;
 
 /// How large the shared memory is to be.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Sizes {
     /// `table.max_sessions`.
     pub sessions: u32,
@@ -69,6 +73,10 @@ pub struct Shared {
     pub areas: Areas,
     /// The whole segment in bytes.
     pub bytes: usize,
+    /// The descriptor of the segment, for the program that follows by an upgrade.
+    pub(crate) segment: RawFd,
+    /// What the counts by address are hashed with.
+    pub(crate) seed: u64,
 }
 
 impl Shared {
@@ -76,44 +84,55 @@ impl Shared {
     ///
     /// # Errors
     /// See [`SharedError`]: each names the number that does not fit.
-    pub fn create(
-        sizes: &Sizes,
-        app_columns: Vec<Column>,
-        app_areas: &[AreaRequest],
+    pub(crate) fn create(layout: &Layout) -> Result<Self, SharedError> {
+        Self::over(layout, Region::create(layout.words())?, dunlin_table::random_seed())
+    }
+
+    /// The same for a server that only rehearses: nothing is taken of `/dev/shm`, where the running
+    /// server may have left little, and no page before it is used.
+    ///
+    /// # Errors
+    /// As [`Shared::create`].
+    pub(crate) fn create_unreserved(layout: &Layout) -> Result<Self, SharedError> {
+        let bytes = u64::try_from(layout.words() * 8).unwrap_or(u64::MAX);
+        let file = descriptor::empty_memfd().and_then(|file| file.set_len(bytes).map(|()| file));
+        let file = file.map_err(RegionError::Descriptor)?;
+        Self::over(layout, Region::from_descriptor(file.into())?, dunlin_table::random_seed())
+    }
+
+    /// Lays the structures over a segment: one that is zeroed is formatted, one that was made for
+    /// this layout is taken as it is. `seed` is that of the process that made it.
+    ///
+    /// # Errors
+    /// The segment was made for another layout.
+    pub(crate) fn over(
+        layout: &Layout,
+        region: &'static Region,
+        seed: u64,
     ) -> Result<Self, SharedError> {
-        let schema = Sessions::schema(app_columns)?;
-        let blocks =
-            u32::try_from(sizes.receive_pool_bytes.div_ceil(POOL_BLOCK_BYTES)).unwrap_or(u32::MAX);
-        let mut plan = Plan::new();
-        let sessions = plan.reserve(Rows::words_needed(&schema, sizes.sessions)?);
-        let pool = plan.reserve(Pool::words_needed(blocks, POOL_BLOCK_BYTES, POOL_GROUPS)?);
-        let ledger = plan.reserve(sizes.descriptors);
-        let scoreboard =
-            plan.reserve(Scoreboard::words_needed(sizes.workers, sizes.tasks, sizes.processes));
-        let timers = plan.reserve(TimerTable::words_needed(sizes.timers));
-        let peers = plan.reserve(Peers::words_needed(sizes.workers, sizes.descriptors));
-        let areas: Vec<(AreaRequest, Area)> =
-            app_areas.iter().map(|request| (*request, plan.reserve(request.words))).collect();
-        let region = Region::create(plan.words())?;
+        let Sizes { sessions, workers, tasks, descriptors, .. } = layout.sizes;
+        let (needed, given) = (layout.words(), region.len_words());
+        if given < needed {
+            return Err(LayoutError::TooFewWords { given, needed }.into());
+        }
+        let at = &layout.areas;
         Ok(Self {
-            sessions: Sessions::new(schema, sizes.sessions, sessions.words(region))?,
-            pool: Pool::new(blocks, POOL_BLOCK_BYTES, POOL_GROUPS, pool.words(region))?,
-            ledger: Ledger::new(ledger.words(region)),
-            scoreboard: Scoreboard::new(scoreboard.words(region), sizes.workers, sizes.tasks),
-            timers: TimerTable::new(timers.words(region)),
-            peers: Peers::new(
-                peers.words(region),
-                sizes.workers,
-                sizes.descriptors,
-                dunlin_table::random_seed(),
-            ),
+            sessions: Sessions::new(layout.schema.clone(), sessions, at.sessions.words(region))?,
+            pool: Pool::new(layout.blocks, POOL_BLOCK_BYTES, POOL_GROUPS, at.pool.words(region))?,
+            ledger: Ledger::new(at.ledger.words(region)),
+            scoreboard: Scoreboard::new(at.scoreboard.words(region), workers, tasks),
+            timers: TimerTable::new(at.timers.words(region)),
+            peers: Peers::new(at.peers.words(region), workers, descriptors, seed),
             areas: Areas {
-                named: areas
-                    .into_iter()
+                named: at
+                    .named
+                    .iter()
                     .map(|(request, area)| (request.name, area.words(region)))
                     .collect(),
             },
-            bytes: plan.words() * 8,
+            bytes: layout.words() * 8,
+            segment: region.descriptor(),
+            seed,
         })
     }
 }

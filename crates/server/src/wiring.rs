@@ -5,6 +5,7 @@
 
 use crate::context::SendError;
 use crate::sys::{descriptor, packet};
+use serde::{Deserialize, Serialize};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
@@ -14,7 +15,7 @@ use std::time::Duration;
 const PROCESS_WAIT: Duration = Duration::from_millis(100);
 
 /// The common descriptors.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Wiring {
     /// The addresses listened on.
     pub(crate) addresses: Vec<SocketAddr>,

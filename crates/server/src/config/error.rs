@@ -6,6 +6,12 @@ use std::net::SocketAddr;
 /// The settings are each within their bounds, but do not go together or mean nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
+    /// The program whose place this one is to take has handed over what cannot be used.
+    #[error("the upgrade cannot be: {sentence}")]
+    HandOff {
+        /// What is wrong.
+        sentence: String,
+    },
     /// There is nothing to listen on.
     #[error("{origin}: server.listen is empty; name at least one address")]
     NoListen {

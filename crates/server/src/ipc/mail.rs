@@ -12,7 +12,7 @@ use crate::websocket::{Opcode, REASON_MAX};
 use bincode::{BorrowDecode, Decode, Encode};
 
 /// First byte of a packet: mails follow. Raised when a mail changes its meaning.
-const MAILS: u8 = 0x11;
+pub(crate) const MAILS: u8 = 0x11;
 /// First byte of a packet: the mails are in the attached memfd; a [`ParcelHead`] follows.
 const PARCEL: u8 = 0x91;
 

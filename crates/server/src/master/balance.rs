@@ -199,9 +199,14 @@ impl Balancer {
         }
     }
 
-    /// The server stops: nothing more comes of what people asked for.
-    pub(super) fn stop(&mut self, now: Millis, slots: &[SlotView]) -> Option<Step> {
-        self.end(now, Some("the server stops".to_owned()), slots)
+    /// Nothing more comes of what people asked for.
+    pub(super) fn stop(&mut self, now: Millis, why: &str, slots: &[SlotView]) -> Option<Step> {
+        self.end(now, Some(why.to_owned()), slots)
+    }
+
+    /// Whether no order is under way and no connection can still be between two workers.
+    pub(super) fn is_settled(&self, now: Millis) -> bool {
+        self.running.is_none() && now >= self.quiet_until
     }
 
     /// A worker has done what it was ordered.

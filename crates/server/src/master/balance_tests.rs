@@ -136,11 +136,16 @@ fn nothing_is_ordered_while_the_server_is_busy_or_things_settle() {
 fn a_job_ends_with_the_server_or_after_a_minute() {
     let mut world = World::new(&[500, 0]);
     world.balancer.ask(world.now, Job::Balance, 2).expect("begun");
-    let Some(Step::Over(outcome)) = world.balancer.stop(world.now, &world.slots) else {
+    let Some(Step::Over(outcome)) =
+        world.balancer.stop(world.now, "the server stops", &world.slots)
+    else {
         panic!("over")
     };
     assert!(outcome.error.is_some_and(|error| error.contains("stops")));
-    assert!(world.balancer.stop(world.now, &world.slots).is_none(), "told once");
+    assert!(
+        world.balancer.stop(world.now, "the server stops", &world.slots).is_none(),
+        "told once"
+    );
     world.balancer.ask(world.now, Job::Balance, 2).expect("begun");
     world.now = world.now + JOB_MS;
     assert!(matches!(world.tick(false, &OFF), Some(Step::Over(Outcome { error: Some(_), .. }))));

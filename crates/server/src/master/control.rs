@@ -10,6 +10,7 @@ use crate::run_dir::RunDir;
 use crate::sys::{descriptor, unix_socket};
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Token};
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::RawFd;
@@ -22,10 +23,24 @@ const ASKERS_MAX: usize = 64;
 const ASK_MS: u64 = 5_000;
 
 /// Somebody who waits for an answer.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub(super) struct Waiting(RawFd);
 
-#[derive(Debug)]
+/// The socket and who is on it, for the program that follows by an upgrade.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct ControlHandOff {
+    listener: RawFd,
+    askers: Vec<(RawFd, Asker)>,
+}
+
+impl ControlHandOff {
+    /// Every descriptor of it.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = RawFd> + '_ {
+        self.askers.iter().map(|(number, _)| *number).chain([self.listener])
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Asker {
     line: Vec<u8>,
     answer: Vec<u8>,
@@ -48,6 +63,26 @@ impl ControlSocket {
         ledger.note(listener, DescriptorKind::Master, Holder::MASTER);
         poll.registry().register(&mut SourceFd(&listener), CONTROL, Interest::READABLE)?;
         Ok(Self { listener, askers: HashMap::new(), ledger })
+    }
+
+    /// The socket of the program before this one.
+    pub(super) fn take_over(
+        handed: ControlHandOff,
+        poll: &Poll,
+        ledger: Ledger,
+    ) -> io::Result<Self> {
+        for number in handed.descriptors() {
+            ledger.note(number, DescriptorKind::Master, Holder::MASTER);
+        }
+        let ControlHandOff { listener, askers } = handed;
+        poll.registry().register(&mut SourceFd(&listener), CONTROL, Interest::READABLE)?;
+        Ok(Self { listener, askers: askers.into_iter().collect(), ledger })
+    }
+
+    /// What the next program has to know.
+    pub(super) fn hand_off(&self) -> ControlHandOff {
+        let askers = self.askers.iter().map(|(number, asker)| (*number, asker.clone()));
+        ControlHandOff { listener: self.listener, askers: askers.collect() }
     }
 
     /// Whether somebody is in the middle of asking or of being answered.

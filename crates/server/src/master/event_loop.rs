@@ -98,6 +98,7 @@ impl<A: App> Master<A> {
             self.input(Input::Tick);
             self.move_connections();
             self.go_on_stopping();
+            self.go_on_with_upgrade();
             self.work_quietly();
             if let Some(exit) = self.exit.take() {
                 return exit;
@@ -115,6 +116,7 @@ impl<A: App> Master<A> {
             0
         } else if moving
             || self.balancer.is_busy()
+            || self.upgrades.need_ticks()
             || self.status_pipe.has_slow_readers()
             || self.control.is_busy()
         {
@@ -229,7 +231,7 @@ impl<A: App> Master<A> {
                 Meaning::Reload => self.begin_reload(false, None),
                 Meaning::ReloadTasks => self.begin_reload(true, None),
                 Meaning::ReopenLog => self.reopen_log(),
-                Meaning::Upgrade => warn!("an upgrade in place is not available yet"),
+                Meaning::Upgrade => self.begin_upgrade(None, None),
                 Meaning::Ignore => {}
             }
         }
@@ -248,8 +250,6 @@ impl<A: App> Master<A> {
     fn serve_control(&mut self) {
         self.control.send_answers(Some(self.now));
         for (who, request) in self.control.requests(self.now) {
-            let not_yet =
-                |verb: &str| ControlAnswer::refused(format!("{verb} is not available yet"));
             let answer = match request {
                 Ok(ControlRequest::Status) => ControlAnswer::done(self.status()),
                 Ok(ControlRequest::Reload { tasks }) => {
@@ -260,7 +260,10 @@ impl<A: App> Master<A> {
                     self.begin_stop();
                     ControlAnswer::done(serde_json::json!({ "state": "stopping" }))
                 }
-                Ok(ControlRequest::Upgrade { .. }) => not_yet("upgrade"),
+                Ok(ControlRequest::Upgrade { file }) => {
+                    self.begin_upgrade(file, Some(who));
+                    continue;
+                }
                 Ok(ControlRequest::Balance) => {
                     self.begin_job(Job::Balance, who);
                     continue;
@@ -398,6 +401,10 @@ impl<A: App> Master<A> {
                     child.report = true;
                 }
             }
+            Action::Exec => self.exec_next(),
+            Action::BeginStop => self.begin_stop(),
+            Action::UpgradeFailed(sentence) => self.upgrade_failed(&sentence),
+            Action::Arrived(arrival) => self.arrived(arrival),
             Action::AllReady => self.announce_ready(),
             Action::ReloadDone(outcome) => self.end_reload(outcome),
             Action::AllGone => {

@@ -8,21 +8,25 @@ mod balance;
 mod children;
 mod control;
 mod event_loop;
+mod hand_over;
 mod listeners;
 mod moving;
 mod reap;
+mod rehearsing;
 mod reload;
 mod seats;
 mod signals;
 mod spawn;
 mod state;
 mod status_pipe;
-mod strikes;
 mod stop;
+mod strikes;
 mod stuck;
 mod stuck_report;
 mod sweep;
+mod upgrade;
 
+pub(crate) use hand_over::Succession;
 pub(crate) use listeners::{ListenError, bind_all};
 pub(crate) use signals::all as all_signals;
 
@@ -34,17 +38,20 @@ use self::state::{Input, Patience, State};
 use self::status_pipe::StatusPipe;
 use self::stuck::Stuck;
 use self::sweep::Sweep;
+use self::upgrade::Upgrades;
 use crate::app::App;
 use crate::clock::{self, Millis};
 use crate::config::Config;
 use crate::context::{MasterContext, MasterDeed};
+use crate::layout::Facts;
 use crate::ledger::{DescriptorKind, Holder};
 use crate::process::AddedProcess;
 use crate::run_dir::OccupiedRunDir;
 use crate::settings::Settings;
-use crate::shared::Shared;
+use crate::shared::{Shared, Sizes};
 use crate::status::{self, ReloadCounts, ReloadReport, ServerFacts, ServerState};
 use crate::sys::{packet, signals as sys_signals};
+use crate::upgrade::Start;
 use crate::wiring::Wiring;
 use mio::Poll;
 use serde_json::Value as Json;
@@ -66,6 +73,12 @@ pub(crate) struct Parts<A: App> {
     pub(crate) shared: Shared,
     pub(crate) wiring: Wiring,
     pub(crate) run_dir: OccupiedRunDir,
+    /// How this program was started, and how it reads the shared memory, for the next one.
+    pub(crate) start: Start,
+    pub(crate) facts: Facts,
+    pub(crate) sizes: Sizes,
+    /// What the program before this one was in the middle of; `None` in the first.
+    pub(crate) succession: Option<Box<Succession>>,
     /// Where a daemon's first process waits for the outcome of the start.
     pub(crate) announce: Box<dyn FnMut(Result<String, String>)>,
 }
@@ -95,6 +108,7 @@ pub(crate) struct Master<A: App> {
     asked: Vec<MasterDeed>,
     started_at_ms: u64,
     generation: u64,
+    upgrades: Upgrades,
     reloads: ReloadCounts,
     last_reload: ReloadReport,
     pending_reload: Option<reload::Pending>,
@@ -115,11 +129,20 @@ impl<A: App> Master<A> {
     /// # Errors
     /// The run directory does not take the FIFO or the socket, or descriptors are short.
     pub(crate) fn new(parts: Parts<A>) -> io::Result<Self> {
-        let Parts { app, config, source, processes, shared, wiring, run_dir, announce } = parts;
+        let Parts { app, config, source, processes, shared, wiring, run_dir, announce, .. } = parts;
+        let upgrades = Upgrades::new(parts.start, parts.facts, parts.sizes);
         let poll = Poll::new()?;
         let (signals, signals_in) = sys_signals::own_pipe()?;
-        let status_pipe = StatusPipe::make(run_dir.dir(), &poll, shared.ledger)?;
-        let control = ControlSocket::make(run_dir.dir(), &poll, shared.ledger)?;
+        let (ledger, dir) = (shared.ledger, run_dir.dir());
+        let (status_pipe, control) = match &parts.succession {
+            None => {
+                (StatusPipe::make(dir, &poll, ledger)?, ControlSocket::make(dir, &poll, ledger)?)
+            }
+            Some(handed) => (
+                StatusPipe::take_over(handed.status_pipe.clone(), dir, &poll, ledger)?,
+                ControlSocket::take_over(handed.control.clone(), &poll, ledger)?,
+            ),
+        };
         let mut own = vec![0, 1, 2, poll.as_raw_fd(), signals, signals_in];
         own.extend(wiring.all());
         for descriptor in own {
@@ -130,7 +153,7 @@ impl<A: App> Master<A> {
             .chain((0..config.task_workers).map(Seat::Task))
             .chain((0..u16::try_from(processes.len()).unwrap_or(u16::MAX)).map(Seat::Process));
         let state = State::new(seats, patience(&config));
-        Ok(Self {
+        let mut master = Self {
             app,
             config: Rc::new(config),
             source,
@@ -152,6 +175,7 @@ impl<A: App> Master<A> {
             asked: Vec::new(),
             started_at_ms: clock::unix_ms(),
             generation: 1,
+            upgrades,
             reloads: ReloadCounts::default(),
             last_reload: ReloadReport::default(),
             pending_reload: None,
@@ -162,7 +186,11 @@ impl<A: App> Master<A> {
             stopping: None,
             exit: None,
             now: clock::now(),
-        })
+        };
+        if let Some(handed) = parts.succession {
+            master.take_over(*handed);
+        }
+        Ok(master)
     }
 
     /// Starts everything, supervises until the end, and cleans up.
@@ -176,6 +204,7 @@ impl<A: App> Master<A> {
         self.act();
         self.hook(|app, master| app.manager_start(master));
         let ended = self.run_loop();
+        self.upgrades.end_rehearsals();
         self.hook(|app, master| app.shutdown(master));
         if let Err(error) = self.run_dir.remove_all() {
             tracing::error!(%error, "something is left in the run directory");
@@ -219,6 +248,8 @@ impl<A: App> Master<A> {
             ServerState::Stopping
         } else if !self.state.was_ready() {
             ServerState::Starting
+        } else if self.upgrades.is_under_way() {
+            ServerState::Upgrading
         } else if self.state.is_reloading() {
             ServerState::Reloading
         } else {
@@ -239,6 +270,8 @@ impl<A: App> Master<A> {
             config: self.config.config_path.as_ref().map(|path| path.display().to_string()),
             reloads: self.reloads,
             last_reload: &self.last_reload,
+            upgrades: self.upgrades.counts,
+            last_upgrade: &self.upgrades.last,
             processes: &self.wiring.process_names,
             mailbox_bytes: &mailbox_bytes,
         };

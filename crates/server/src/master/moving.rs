@@ -11,12 +11,12 @@ use crate::config::Config;
 use crate::control::ControlAnswer;
 use crate::ipc::pipe::Control;
 use crate::scoreboard::Cell;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tracing::info;
 
 /// What the status says of moved connections.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct BalanceFigures {
     /// Asked for by a verb.
     asked: u64,
@@ -49,9 +49,10 @@ impl<A: App> Master<A> {
     pub(super) fn move_connections(&mut self) {
         let slots = self.slot_views();
         let step = if self.state.is_stopping() {
-            self.balancer.stop(self.now, &slots)
+            self.balancer.stop(self.now, "the server stops", &slots)
         } else {
-            let may_move = self.state.was_ready() && self.state.is_quiet();
+            let may_move =
+                self.state.was_ready() && self.state.is_quiet() && !self.upgrades.is_under_way();
             self.balancer.tick(self.now, may_move, &slots, &thresholds(&self.config))
         };
         match step {
@@ -69,6 +70,21 @@ impl<A: App> Master<A> {
             Some(Step::Over(outcome)) => self.end_job(&outcome),
             None => {}
         }
+    }
+
+    /// Whether nothing is on its way between workers. What people asked for is over where they are to
+    /// make way for another program.
+    pub(super) fn moves_have_ended(&mut self) -> bool {
+        let settled = self.balancer.is_settled(self.now);
+        if settled {
+            let slots = self.slot_views();
+            if let Some(Step::Over(outcome)) =
+                self.balancer.stop(self.now, "an upgrade came in between", &slots)
+            {
+                self.end_job(&outcome);
+            }
+        }
+        settled
     }
 
     /// A worker has done its order.

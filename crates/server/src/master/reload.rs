@@ -30,6 +30,10 @@ impl<A: App> Master<A> {
     /// in the end.
     pub(super) fn begin_reload(&mut self, tasks_only: bool, waiting: Option<Waiting>) {
         self.reloads.asked += 1;
+        if self.reload_waits(tasks_only) {
+            self.next_waiting.extend(waiting);
+            return;
+        }
         if self.pending_reload.is_some() {
             self.next_waiting.extend(waiting);
             self.input(Input::Reload { tasks_only });
@@ -125,15 +129,20 @@ impl<A: App> Master<A> {
         let waiting = std::mem::take(&mut self.next_waiting);
         match self.state.take_again() {
             Some(tasks_only) if !self.state.is_stopping() => {
-                // Counted when it was asked for.
-                self.reloads.asked -= 1;
-                self.begin_reload(tasks_only, None);
-                match &mut self.pending_reload {
-                    Some(pending) => pending.waiting.extend(waiting),
-                    None => self.answer_reload(waiting),
-                }
+                self.begin_put_off_reload(tasks_only, waiting);
             }
             _ => self.answer_reload(waiting),
+        }
+    }
+
+    /// Begins a reload that was asked for when it could not be.
+    pub(super) fn begin_put_off_reload(&mut self, tasks_only: bool, waiting: Vec<Waiting>) {
+        // Counted when it was asked for.
+        self.reloads.asked -= 1;
+        self.begin_reload(tasks_only, None);
+        match &mut self.pending_reload {
+            Some(pending) => pending.waiting.extend(waiting),
+            None => self.answer_reload(waiting),
         }
     }
 

@@ -3,7 +3,9 @@
 use crate::clock::Millis;
 use crate::scoreboard::{ProcessRow, Scoreboard};
 use crate::sessions::Writer;
+use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::os::fd::RawFd;
 
 /// A life shorter than this counts for the delay of the next start; a longer one ends the row. Whoever
 /// dies later has served meanwhile, and starting anew at once costs less than not serving.
@@ -14,7 +16,7 @@ const DELAY_MS: u64 = 50;
 const DELAY_MAX_MS: u64 = 1_000;
 
 /// A place in the process table.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub(super) enum Seat {
     /// A worker slot.
     Worker(u16),
@@ -120,6 +122,8 @@ pub(super) struct SeatState {
     pub(super) successor: Option<Life>,
     /// Who had it and has not ended yet.
     pub(super) leaving: Vec<Life>,
+    /// What the last owner left at rest for whoever is started next, in which memfd if in any.
+    pub(super) left: Option<Option<RawFd>>,
     /// When the next start is due after a death.
     pub(super) respawn_at: Option<Millis>,
     /// How often a dead process was replaced.
@@ -141,6 +145,11 @@ pub(super) struct SeatState {
 impl SeatState {
     pub(super) fn successor_of(&mut self, generation: u32) -> Option<&mut Life> {
         self.successor.as_mut().filter(|life| life.generation == generation)
+    }
+
+    /// Whether no process is in it, nor on its way in or out.
+    pub(super) fn is_empty(&self) -> bool {
+        self.current.is_none() && self.successor.is_none() && self.leaving.is_empty()
     }
 
     /// Every generation that has not ended.

@@ -7,14 +7,17 @@
 
 mod reloading;
 mod stopping;
+mod upgrading;
 
 pub(super) use reloading::Outcome;
+pub(super) use upgrading::{Arrival, SeatHandOff};
 
 use super::seats::{Life, Phase, Seat, SeatState};
 use crate::clock::Millis;
 use crate::ipc::pipe::{Control, WireAdoption};
 use reloading::Reload;
 use std::collections::BTreeMap;
+use upgrading::{Arriving, Upgrading};
 
 /// How long a process that was told to leave may take.
 const LEAVE_MS: u64 = 2_000;
@@ -44,6 +47,10 @@ pub(super) enum Input {
     SpawnFailed(Seat, u32, String),
     /// A reload of everything, or of the task processes only.
     Reload { tasks_only: bool },
+    /// Every process is to make way for another program.
+    Upgrade,
+    /// The other program could not be started.
+    ExecFailed(String),
     /// A graceful stop.
     Stop,
     /// A stop now.
@@ -71,6 +78,14 @@ pub(super) enum Action {
     AllReady,
     /// A reload is over.
     ReloadDone(Outcome),
+    /// Every process has made way: start the other program in this one's place.
+    Exec,
+    /// A stop was asked for when it could not be, and can now.
+    BeginStop,
+    /// The upgrade ended before the exec, with this sentence.
+    UpgradeFailed(String),
+    /// This program, started by an upgrade, is up.
+    Arrived(Arrival),
     /// No process is left.
     AllGone,
     /// No process could ever start: give up, with this sentence.
@@ -94,6 +109,10 @@ pub(super) struct State {
     again: Option<bool>,
     was_ready: bool,
     stopping: Option<Millis>,
+    upgrading: Option<Upgrading>,
+    arriving: Option<Arriving>,
+    /// Upgrades begun.
+    marks: u32,
     patience: Patience,
     actions: Vec<Action>,
 }
@@ -106,6 +125,9 @@ impl State {
             again: None,
             was_ready: false,
             stopping: None,
+            upgrading: None,
+            arriving: None,
+            marks: 0,
             patience,
             actions: Vec::new(),
         }
@@ -154,7 +176,9 @@ impl State {
                 self.rested(now, seat, generation, successor, rest);
             }
             Input::RestFailed(seat, generation, successor, sentence) => {
-                if self.awaits_rest(seat, generation, successor) {
+                if self.is_mark_of_upgrade(successor) {
+                    self.fail_upgrade(now, &format!("{seat}: {sentence}"));
+                } else if self.awaits_rest(seat, generation, successor) {
                     self.successor_failed(now, seat, successor, &sentence);
                 }
             }
@@ -168,6 +192,8 @@ impl State {
                 self.ended(now, seat, generation);
             }
             Input::Reload { tasks_only } => self.ask_reload(tasks_only),
+            Input::Upgrade => self.begin_upgrade(now),
+            Input::ExecFailed(sentence) => self.fail_upgrade(now, &sentence),
             Input::Stop => self.stop(now),
             Input::StopNow => self.stop_now(),
             Input::Tick => {}
@@ -207,7 +233,10 @@ impl State {
                 self.actions.push(Action::Tell(seat, owner, rest));
             }
             Some(_) => {}
-            None => self.commit(now, seat, None, WireAdoption::Crash),
+            None => match state.left.take() {
+                Some(rest) => self.commit(now, seat, rest, WireAdoption::Reload),
+                None => self.commit(now, seat, None, WireAdoption::Crash),
+            },
         }
     }
 
@@ -219,7 +248,9 @@ impl State {
         successor: u32,
         rest: Option<i32>,
     ) {
-        if !self.awaits_rest(seat, generation, successor) {
+        if self.rested_for_upgrade(seat, successor, rest)
+            || !self.awaits_rest(seat, generation, successor)
+        {
             return;
         }
         let Some(state) = self.seats.get_mut(&seat) else { return };
@@ -333,16 +364,19 @@ impl State {
             state.adoption_deaths += u32::from(!blamed);
             self.fail_reload(seat, "the successor died while it took over");
         }
+        let may_start = self.may_start(seat);
         let Some(state) = self.seats.get_mut(&seat) else { return };
         match &state.successor {
             Some(successor) if successor.phase == Phase::Prepared => {
                 self.commit(now, seat, None, WireAdoption::Crash);
             }
             Some(_) => {}
-            None if asked => self.spawn(seat, now),
+            None if asked && may_start => self.spawn(seat, now),
+            None if asked => {}
             None => {
                 state.restarts += 1;
                 state.note_death(now, life.phase != Phase::Adopting);
+                self.death_in_upgrade(now, seat);
             }
         }
     }
@@ -360,6 +394,7 @@ impl State {
     }
 
     fn tick(&mut self, now: Millis) {
+        self.go_on_with_arrival(now);
         if let Some(until) = self.stopping {
             if now >= until {
                 self.stop_now();
@@ -372,7 +407,9 @@ impl State {
         let due: Vec<Seat> = self
             .seats
             .iter()
-            .filter(|(_, state)| state.respawn_at.is_some_and(|at| now >= at))
+            .filter(|(seat, state)| {
+                state.respawn_at.is_some_and(|at| now >= at) && self.may_start(**seat)
+            })
             .map(|(seat, _)| *seat)
             .collect();
         for seat in due {
@@ -380,6 +417,7 @@ impl State {
         }
         self.lose_patience(now);
         self.go_on_with_reload(now);
+        self.go_on_with_upgrade(now);
         let all_up = self
             .seats
             .values()

@@ -30,6 +30,8 @@ struct World {
     children: BTreeMap<(Seat, u32), SimulatedChild>,
     gone: bool,
     reloads_done: usize,
+    /// Upgrades that ended well, and that did not.
+    upgrades: (usize, usize),
 }
 
 impl World {
@@ -37,7 +39,8 @@ impl World {
         let seats = [WORKER, Seat::Worker(1), TASK, TIMER];
         let mut bench = Bench::new(&seats);
         bench.state.start(bench.now);
-        let mut world = Self { bench, children: BTreeMap::new(), gone: false, reloads_done: 0 };
+        let children = BTreeMap::new();
+        let mut world = Self { bench, children, gone: false, reloads_done: 0, upgrades: (0, 0) };
         world.act();
         world.settle();
         assert!(world.bench.state.was_ready());
@@ -93,6 +96,10 @@ impl World {
                     self.gone = true;
                 }
                 Action::ReloadDone(outcome) => self.reloads_done += usize::from(outcome.by_request),
+                Action::Exec => self.exec(),
+                Action::BeginStop => self.input(Input::Stop),
+                Action::UpgradeFailed(_) => self.upgrades.1 += 1,
+                Action::Arrived(_) => self.upgrades.0 += 1,
                 Action::GiveUp(sentence) => panic!("it was up once: {sentence}"),
                 Action::Commit(..)
                 | Action::MarkLost(..)
@@ -101,6 +108,24 @@ impl World {
             }
         }
         self.check();
+    }
+
+    /// Every second time there is no such program.
+    fn exec(&mut self) {
+        assert!(
+            self.children.values().all(|child| !child.alive),
+            "somebody shares the descriptors"
+        );
+        self.children.clear();
+        if (self.upgrades.0 + self.upgrades.1).is_multiple_of(2) {
+            return self.input(Input::ExecFailed("no such file".into()));
+        }
+        let before = &self.bench.state;
+        let mut next = State::new(before.seats.keys().copied(), PATIENCE);
+        next.take_over(self.bench.now, &before.seats_to_hand_over(), before.stop_waits());
+        next.start(self.bench.now);
+        self.bench.state = next;
+        self.act();
     }
 
     fn check(&self) {
@@ -196,6 +221,7 @@ impl World {
             }
             (80..=85, _) => self.input(Input::Reload { tasks_only: which > 200 }),
             (86, _) if which > 200 => self.input(Input::Stop),
+            (87..=89, _) => self.input(Input::Upgrade),
             _ => {
                 self.bench.now = self.bench.now + u64::from(ms);
                 self.input(Input::Tick);
@@ -227,6 +253,7 @@ proptest! {
                 prop_assert!(state.successor.is_none() && state.leaving.is_empty());
             }
             prop_assert!(!world.bench.state.is_reloading());
+            prop_assert!(!world.bench.state.is_upgrading());
         }
     }
 }

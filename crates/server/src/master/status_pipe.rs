@@ -12,6 +12,7 @@ use crate::sys::descriptor;
 use crate::sys::fifo;
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Token};
+use serde::{Deserialize, Serialize};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -31,8 +32,23 @@ struct Fifo {
     watch: Option<fifo::Watch>,
 }
 
+/// The FIFOs and their readers, for the program that follows by an upgrade.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct StatusPipeHandOff {
+    current: RawFd,
+    spare: Option<RawFd>,
+    slow: Vec<Slow>,
+}
+
+impl StatusPipeHandOff {
+    /// Every descriptor of it.
+    pub(super) fn descriptors(&self) -> impl Iterator<Item = RawFd> + '_ {
+        self.slow.iter().map(|slow| slow.descriptor).chain(self.spare).chain([self.current])
+    }
+}
+
 /// A reader that has not taken everything yet.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Slow {
     descriptor: RawFd,
     left: Vec<u8>,
@@ -50,25 +66,57 @@ pub(super) struct StatusPipe {
     readers: Option<fifo::Readers>,
     slow: Vec<Slow>,
     ledger: Ledger,
+    /// Somebody may have come when nobody watched.
+    unwatched: bool,
 }
 
 impl StatusPipe {
     /// Makes both FIFOs and watches for readers.
     pub(super) fn make(dir: &RunDir, poll: &Poll, ledger: Ledger) -> io::Result<Self> {
-        let readers = fifo::Readers::watch().ok();
-        if let Some(readers) = &readers {
-            let number = readers.as_fd().as_raw_fd();
-            ledger.note(number, DescriptorKind::Master, Holder::MASTER);
-            poll.registry().register(&mut SourceFd(&number), STATUS_READERS, Interest::READABLE)?;
-        }
+        let readers = watch(poll, ledger)?;
         let (path, spare_path) = (dir.status_pipe(), dir.spare_status_pipe());
         let current = open(&path, readers.as_ref(), ledger)?;
         let spare = Some(open(&spare_path, readers.as_ref(), ledger)?);
-        Ok(Self { path, spare_path, current, spare, readers, slow: Vec::new(), ledger })
+        let slow = Vec::new();
+        Ok(Self { path, spare_path, current, spare, readers, slow, ledger, unwatched: false })
+    }
+
+    /// The FIFOs of the program before this one. A reader that came since is served at once.
+    pub(super) fn take_over(
+        handed: StatusPipeHandOff,
+        dir: &RunDir,
+        poll: &Poll,
+        ledger: Ledger,
+    ) -> io::Result<Self> {
+        for number in handed.descriptors() {
+            ledger.note(number, DescriptorKind::Master, Holder::MASTER);
+        }
+        let readers = watch(poll, ledger)?;
+        let (path, spare_path) = (dir.status_pipe(), dir.spare_status_pipe());
+        let watched = |descriptor, path: &Path| Fifo {
+            descriptor,
+            watch: readers.as_ref().and_then(|readers| readers.add(path).ok()),
+        };
+        let current = watched(handed.current, &path);
+        let spare = handed.spare.map(|spare| watched(spare, &spare_path));
+        let slow = handed.slow;
+        Ok(Self { path, spare_path, current, spare, readers, slow, ledger, unwatched: true })
+    }
+
+    /// What the next program has to know.
+    pub(super) fn hand_off(&self) -> StatusPipeHandOff {
+        StatusPipeHandOff {
+            current: self.current.descriptor,
+            spare: self.spare.map(|spare| spare.descriptor),
+            slow: self.slow.clone(),
+        }
     }
 
     /// Whether somebody opened the FIFO to read.
     pub(super) fn reader_came(&mut self) -> bool {
+        if std::mem::take(&mut self.unwatched) {
+            return true;
+        }
         match (&self.readers, self.current.watch) {
             (Some(readers), Some(watch)) => readers.opened().contains(&watch),
             _ => false,
@@ -144,6 +192,16 @@ impl StatusPipe {
         self.ledger.clear(number);
         descriptor::close(number);
     }
+}
+
+fn watch(poll: &Poll, ledger: Ledger) -> io::Result<Option<fifo::Readers>> {
+    let readers = fifo::Readers::watch().ok();
+    if let Some(readers) = &readers {
+        let number = readers.as_fd().as_raw_fd();
+        ledger.note(number, DescriptorKind::Master, Holder::MASTER);
+        poll.registry().register(&mut SourceFd(&number), STATUS_READERS, Interest::READABLE)?;
+    }
+    Ok(readers)
 }
 
 fn open(path: &Path, readers: Option<&fifo::Readers>, ledger: Ledger) -> io::Result<Fifo> {

@@ -37,6 +37,9 @@ struct Progress {
 impl<A: App> Master<A> {
     /// Begins to stop gracefully. Asked again: nothing changes.
     pub(super) fn begin_stop(&mut self) {
+        if self.state.stop_waits_for_upgrade(self.now) {
+            return;
+        }
         if self.stopping.is_none() {
             self.stopping = Some(Stopping {
                 asked_at: self.now,

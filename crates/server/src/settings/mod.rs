@@ -220,6 +220,36 @@ impl Settings {
         (merged, self.diff(newer))
     }
 
+    /// What a program that takes the place of a running one makes of its settings and the `running`
+    /// ones, which are pairs of key and TOML literal: as [`Settings::reloaded`].
+    pub(crate) fn over_running(
+        mut self,
+        running: &[(String, String)],
+    ) -> Result<(Self, Changes), String> {
+        let mut changes = Changes::default();
+        for setting in &mut self.settings {
+            let spec = setting.spec;
+            // A key that what runs did not know.
+            let Some((_, literal)) = running.iter().find(|(key, _)| key == spec.key) else {
+                continue;
+            };
+            let kept = Value::read(&spec.kind, &Literal::from_words(literal));
+            match kept {
+                Ok(kept) if kept == setting.value => {}
+                _ if spec.reloadable => changes.applied.push(spec.key),
+                Ok(kept) => {
+                    changes.needs_restart.push(spec.key);
+                    setting.value = kept;
+                }
+                Err(error) => {
+                    let key = spec.key;
+                    return Err(format!("the running value of {key} cannot be kept: {error}"));
+                }
+            }
+        }
+        Ok((self, changes))
+    }
+
     fn setting(&self, key: &str) -> &Setting {
         self.settings
             .iter()

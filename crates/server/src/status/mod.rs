@@ -23,6 +23,8 @@ pub enum ServerState {
     Running,
     /// Serving, and replacing its processes.
     Reloading,
+    /// Serving, and making way for another program, or just come in the place of one.
+    Upgrading,
     /// Saying goodbye.
     Stopping,
 }
@@ -33,6 +35,7 @@ impl ServerState {
             Self::Starting => "starting",
             Self::Running => "running",
             Self::Reloading => "reloading",
+            Self::Upgrading => "upgrading",
             Self::Stopping => "stopping",
         }
     }
@@ -63,8 +66,37 @@ pub struct ReloadReport {
     pub needs_restart: Vec<String>,
 }
 
-/// Counts of reloads.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+/// How an upgrade went.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct UpgradeReport {
+    /// Its number, from 1; 0: there was none.
+    pub seq: u64,
+    /// When it ended, as an RFC 3339 time.
+    pub at: Option<String>,
+    /// Whether the new program serves with all its processes.
+    pub ok: Option<bool>,
+    /// Why not.
+    pub error: Option<String>,
+    /// The file that was to be started.
+    pub file: Option<String>,
+    /// The version its rehearsal named.
+    pub version: Option<String>,
+    /// How long it took, the rehearsal included.
+    pub took_ms: Option<u64>,
+    /// How long nothing was served: from the first rest to the last worker of the new program.
+    pub stall_ms: Option<u64>,
+    /// Connections handed on.
+    pub adopted: u64,
+    /// Connections that could not be.
+    pub dropped: u64,
+    /// Changed keys that are in force now.
+    pub applied: Vec<String>,
+    /// Changed keys that wait for a restart.
+    pub needs_restart: Vec<String>,
+}
+
+/// Counts of reloads, or of upgrades.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct ReloadCounts {
     /// Asked for by a signal, a verb or a hook.
     pub asked: u64,
@@ -93,6 +125,10 @@ pub struct ServerFacts<'a> {
     pub reloads: ReloadCounts,
     /// The last reload.
     pub last_reload: &'a ReloadReport,
+    /// Counts of upgrades.
+    pub upgrades: ReloadCounts,
+    /// The last upgrade.
+    pub last_upgrade: &'a UpgradeReport,
     /// Names of the added processes, the timer process first.
     pub processes: &'a [String],
     /// Bytes waiting in each slot's mailbox.
@@ -136,6 +172,8 @@ pub fn status(facts: &ServerFacts<'_>, shared: &Shared) -> Json {
         "processes": processes,
         "reloads": facts.reloads,
         "last_reload": facts.last_reload,
+        "upgrades": facts.upgrades,
+        "last_upgrade": facts.last_upgrade,
         "shared_memory_bytes": shared.bytes,
     })
 }

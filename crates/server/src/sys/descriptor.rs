@@ -22,6 +22,15 @@ pub(crate) fn release(descriptor: OwnedFd) -> RawFd {
     descriptor.into_raw_fd()
 }
 
+/// A descriptor as an owned one, for what must hold one: who gives the number away owns it and forgets
+/// it.
+pub(crate) fn own(descriptor: RawFd) -> OwnedFd {
+    assert!(descriptor >= 0, "{descriptor} is no descriptor");
+    // SAFETY: not -1 (checked above). The caller gives the number away, so it is closed once; and as
+    // with `borrow`, no code of ours takes a descriptor for a proof of anything in memory.
+    unsafe { OwnedFd::from_raw_fd(descriptor) }
+}
+
 /// Closes a descriptor. Errors are of no use to anybody: the number is free afterwards.
 pub(crate) fn close(descriptor: RawFd) {
     let _ = nix::unistd::close(descriptor);

@@ -64,6 +64,41 @@ fn fork_plainly() -> io::Result<Forked> {
     }
 }
 
+/// Keeps signals from coming in; gives what was kept from it before.
+pub(crate) fn block_signals() -> io::Result<Mask> {
+    Ok(Mask(SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?))
+}
+
+/// Which signals are kept from coming in.
+#[derive(Debug)]
+pub(crate) struct Mask(SigSet);
+
+impl Mask {
+    /// Makes it so again.
+    pub(crate) fn restore(&self) -> io::Result<()> {
+        Ok(self.0.thread_set_mask()?)
+    }
+}
+
+/// A process group of this process's own, so that all it starts can be ended with it.
+pub(crate) fn lead_group() -> io::Result<()> {
+    Ok(nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0))?)
+}
+
+/// Sends SIGKILL to a process group of a child's own. Its leader must not be reaped yet.
+pub(crate) fn kill_group(leader: i32) {
+    // Where it has not become a group yet, the leader alone.
+    if nix::sys::signal::killpg(Pid::from_raw(leader), Signal::SIGKILL).is_err() {
+        kill(leader);
+    }
+}
+
+/// Sends SIGTERM to a child.
+pub(crate) fn terminate(pid: i32) {
+    // It may have ended meanwhile.
+    let _ = nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGTERM);
+}
+
 /// Lets signals come in again, in a child whose handlers are its own by now.
 pub(crate) fn unblock_signals() -> io::Result<()> {
     Ok(SigSet::empty().thread_swap_mask(SigmaskHow::SIG_SETMASK).map(drop)?)
@@ -111,6 +146,17 @@ pub(crate) fn reap(pidfd: RawFd) -> io::Result<Option<Ended>> {
         }
         _ => Ok(None),
     }
+}
+
+/// Reaps a child, if it has ended.
+pub(crate) fn reap_pid(pid: i32) -> io::Result<Option<Ended>> {
+    Ok(match waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG))? {
+        WaitStatus::Exited(_, code) => Some(Ended { exit_code: Some(code), signal: None }),
+        WaitStatus::Signaled(_, signal, _) => {
+            Some(Ended { exit_code: None, signal: Some(signal as i32) })
+        }
+        _ => None,
+    })
 }
 
 /// Waits for a child to end.

@@ -10,6 +10,7 @@
 
 pub(crate) mod daemon;
 pub(crate) mod descriptor;
+pub(crate) mod exec;
 pub(crate) mod fifo;
 pub(crate) mod fork;
 pub(crate) mod inherit;

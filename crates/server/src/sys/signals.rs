@@ -6,6 +6,7 @@
 //! fork that reset a signal.
 
 use super::descriptor;
+use serde::{Deserialize, Serialize};
 use signal_hook::low_level;
 use std::io;
 use std::os::fd::{IntoRawFd, RawFd};
@@ -73,13 +74,23 @@ pub(crate) fn drain(pipe: RawFd) -> Came {
     Came(CAME.swap(0, Ordering::SeqCst))
 }
 
+/// Notes signals that came as if they came now: those of a program whose place this one has taken.
+pub(crate) fn put_back(came: Came) {
+    CAME.fetch_or(came.0, Ordering::SeqCst);
+    let wake = WAKE.load(Ordering::SeqCst);
+    if wake >= 0 && came.0 != 0 {
+        // A pipe that is full tells it already.
+        let _ = descriptor::write(wake, &[1]);
+    }
+}
+
 /// The first real-time signal that is free for applications.
 pub(crate) fn real_time(offset: i32) -> i32 {
     libc::SIGRTMIN() + offset
 }
 
 /// Signals that came.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Came(u64);
 
 impl Came {

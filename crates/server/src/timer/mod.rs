@@ -9,6 +9,9 @@ mod table;
 
 pub use table::{ArmedTimer, PAYLOAD_MAX, TimerTable};
 
+/// Words of a timer.
+pub(crate) const ROW_WORDS: usize = table::ROW_WORDS;
+
 use crate::clock::{self, Millis};
 use crate::ipc::mail::Mail;
 use crate::process::{AddedProcess, ProcessContext, ProcessEvent};

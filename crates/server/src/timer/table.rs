@@ -15,7 +15,7 @@ pub const PAYLOAD_MAX: usize = 256;
 
 const PAYLOAD_WORDS: usize = PAYLOAD_MAX / 8;
 /// State, slot, due, period, payload length, payload; padded to whole cache lines.
-const ROW_WORDS: usize = 40;
+pub(super) const ROW_WORDS: usize = 40;
 
 const STATE: usize = 0;
 const SLOT: usize = 1;

@@ -30,7 +30,7 @@ const PREFIX_BYTES: usize = 8 * (1 + BLOBS);
 /// The longest head of a record. The longest there is holds a request's head, parsed: a few times 8 KiB.
 const HEAD_MAX_BYTES: usize = 1 << 20;
 /// How a file begins; raised with its format.
-const MARK: &[u8; 8] = b"dunlin 2";
+pub(crate) const MARK: &[u8; 8] = b"dunlin 2";
 /// Small records are written together.
 const WRITE_BYTES: usize = 64 << 10;
 

@@ -30,6 +30,7 @@ mod state;
 mod sweep;
 
 use self::core::Core;
+pub(crate) use self::leftover::MARK as REST_MARK;
 use self::routing::Speaking;
 pub(crate) use self::sources::Sources;
 use self::state::{Action, Input, Leaving};

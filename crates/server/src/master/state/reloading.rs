@@ -29,8 +29,10 @@ pub(super) struct Reload {
 }
 
 impl State {
+    /// Begins a reload, or notes that one more is to follow. The master puts off what is asked for during
+    /// an upgrade.
     pub(super) fn ask_reload(&mut self, tasks_only: bool) {
-        if self.stopping.is_some() {
+        if self.stopping.is_some() || self.is_upgrading() {
             return;
         }
         if self.is_reloading() {
@@ -62,7 +64,7 @@ impl State {
         let serves = self.seats.get(&seat).is_some_and(|state| {
             state.current.as_ref().is_some_and(|life| life.generation == generation)
         });
-        if !serves || self.stopping.is_some() {
+        if !serves || self.stopping.is_some() || self.recycle_waits(seat, generation) {
             return;
         }
         match &mut self.reload {
@@ -77,6 +79,7 @@ impl State {
     }
 
     pub(super) fn handed_over(&mut self, seat: Seat, adopted: u64, dropped: u64) {
+        self.note_arrived(adopted, dropped);
         if let Some(reload) = &mut self.reload
             && reload.under_way == Some(seat)
         {

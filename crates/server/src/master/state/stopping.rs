@@ -13,7 +13,7 @@ const FAREWELLS: u32 = 2;
 
 impl State {
     pub(super) fn stop(&mut self, now: Millis) {
-        if self.stopping.is_some() {
+        if self.stopping.is_some() || self.stop_waits_for_upgrade(now) {
             return;
         }
         self.stopping = Some(now + self.patience.stop_ms);
@@ -121,6 +121,7 @@ impl State {
     pub(super) fn stop_now(&mut self) {
         // No time is left for anything.
         self.stopping = Some(Millis(0));
+        self.drop_upgrade();
         self.end_reload_for_stop();
         for (seat, state) in &self.seats {
             for generation in state.generations() {
