@@ -37,7 +37,7 @@ pub(crate) fn upgrade(flags: &Upgrade) -> Result<ExitCode, Failure> {
 /// `dunlin balance`.
 pub(crate) fn balance(flags: &Balance) -> Result<ExitCode, Failure> {
     let result = ask(&flags.server, &ControlRequest::Balance, "balance")?;
-    terminal::print(&outcome("balanced", &result))?;
+    terminal::print(&moves("balanced", &result))?;
     Ok(ExitCode::Ok)
 }
 
@@ -45,7 +45,7 @@ pub(crate) fn balance(flags: &Balance) -> Result<ExitCode, Failure> {
 pub(crate) fn drain(flags: &Drain) -> Result<ExitCode, Failure> {
     let request = ControlRequest::Drain { worker: flags.worker };
     let result = ask(&flags.server, &request, "drain")?;
-    terminal::print(&outcome(&format!("worker {} drained", flags.worker), &result))?;
+    terminal::print(&moves(&format!("worker {} drained", flags.worker), &result))?;
     Ok(ExitCode::Ok)
 }
 
@@ -90,10 +90,54 @@ fn outcome(what: &str, result: &Json) -> String {
     text
 }
 
+/// What was moved, where everybody is now, and what stayed where it was.
+fn moves(what: &str, result: &Json) -> String {
+    let mut text = outcome(what, result);
+    let workers: Vec<String> = result["connections"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .enumerate()
+        .map(|(slot, connections)| format!("worker {slot}: {connections}"))
+        .collect();
+    if !workers.is_empty() {
+        text.push_str(&format!("{}\n", workers.join(", ")));
+    }
+    let left: Vec<String> = [
+        ("unsent", "with output that its client does not take"),
+        ("other", "busy or closing"),
+        ("http", "plain HTTP"),
+    ]
+    .into_iter()
+    .filter_map(|(name, words)| match result["left"][name].as_u64() {
+        None | Some(0) => None,
+        Some(count) => Some(format!("{count} {words}")),
+    })
+    .collect();
+    if !left.is_empty() {
+        text.push_str(&format!("not moved: {}\n", left.join(", ")));
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn moves_say_who_is_where_and_what_stayed() {
+        let report = json!({
+            "moved": 7, "took_ms": 3, "connections": [2, 12],
+            "left": {"http": 1, "unsent": 2, "other": 0},
+        });
+        assert_eq!(
+            moves("worker 0 drained", &report),
+            "worker 0 drained in 3 ms; 7 connections moved\nworker 0: 2, worker 1: 12\n\
+             not moved: 2 with output that its client does not take, 1 plain HTTP\n"
+        );
+        assert_eq!(moves("balanced", &Json::Null), "balanced\n");
+    }
 
     #[test]
     fn an_outcome_says_what_the_server_said_and_no_more() {

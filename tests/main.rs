@@ -6,6 +6,7 @@
 #![allow(clippy::cast_possible_truncation, reason = "numbers of a test are small")]
 
 mod architecture;
+mod balance;
 mod config;
 mod config_file;
 mod control;

@@ -4,8 +4,10 @@
 //! Knows nothing of files and flags (`settings`) and nothing of the application's keys. Invariant:
 //! a [`Config`] is consistent as a whole; nobody checks a bound again later.
 
+mod checks;
 mod error;
 
+use self::checks::{check_output, check_pool, listen};
 pub use self::error::ConfigError;
 use crate::settings::{KeyKind, KeySpec, Settings};
 use crate::upgrade;
@@ -422,56 +424,6 @@ impl Config {
             settings,
         })
     }
-}
-
-fn listen(settings: &Settings) -> Result<Vec<SocketAddr>, ConfigError> {
-    let origin = || settings.origin("server.listen").to_string();
-    let texts = settings.list("server.listen");
-    if texts.is_empty() {
-        return Err(ConfigError::NoListen { origin: origin() });
-    }
-    if texts.len() > LISTEN_MAX {
-        return Err(ConfigError::TooManyListen { origin: origin(), got: texts.len() });
-    }
-    let mut addresses = Vec::with_capacity(texts.len());
-    for text in texts {
-        let bad = |_| ConfigError::BadListen { origin: origin(), text: text.clone() };
-        let address: SocketAddr = text.parse().map_err(bad)?;
-        if address.port() != 0 && addresses.contains(&address) {
-            return Err(ConfigError::ListenTwice { origin: origin(), address });
-        }
-        addresses.push(address);
-    }
-    Ok(addresses)
-}
-
-fn check_pool(settings: &Settings) -> Result<(), ConfigError> {
-    let pool = settings.size("table.receive_pool");
-    let message = settings.size("websocket.max_message");
-    if pool >= message.saturating_mul(POOL_MESSAGES) {
-        return Ok(());
-    }
-    let origin = set_origin(settings, "table.receive_pool", "websocket.max_message");
-    Err(ConfigError::PoolTooSmall { origin, pool, message })
-}
-
-fn check_output(settings: &Settings) -> Result<(), ConfigError> {
-    let total = settings.size("websocket.send_buffer_total");
-    let one = settings.size("websocket.send_buffer");
-    if total >= one.saturating_mul(TOTAL_OUTPUTS) {
-        return Ok(());
-    }
-    let origin = set_origin(settings, "websocket.send_buffer_total", "websocket.send_buffer");
-    Err(ConfigError::OutputTooSmall { origin, total, one })
-}
-
-/// Where the first key was set, else the second.
-fn set_origin(settings: &Settings, first: &str, second: &str) -> String {
-    let origin = match settings.origin(first) {
-        crate::settings::Origin::Default => settings.origin(second),
-        set => set,
-    };
-    origin.to_string()
 }
 
 /// The number of cores for 0.

@@ -19,8 +19,10 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 mod moves;
+mod writer;
 
 pub(crate) use moves::{Passage, STRIKES_MAX};
+pub(crate) use writer::Writer;
 
 /// Where a row is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -501,31 +503,6 @@ impl Sessions {
     }
 }
 
-/// Who writes rows: no two processes that live at the same time have the same number, so that
-/// recovering what a dead one held never touches what a living one fills.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Writer {
-    /// The worker of a slot, in this generation.
-    Worker(u16, u32),
-    /// A task process.
-    Task(u16, u32),
-    /// An added process.
-    Process(u16, u32),
-}
-
-impl Writer {
-    /// Predecessor and successor differ in the lowest bit; the kinds in the two highest. 0 is nobody's:
-    /// the master writes no rows.
-    fn number(self) -> u16 {
-        let (kind, place, generation) = match self {
-            Self::Worker(slot, generation) => (1, slot, generation),
-            Self::Task(place, generation) => (2, place, generation),
-            Self::Process(place, generation) => (3, place, generation),
-        };
-        kind << 14 | (place & 0x1fff) << 1 | u16::from(generation % 2 == 1)
-    }
-}
-
 fn halves(value: u128) -> [u64; 2] {
     let bytes = value.to_be_bytes();
     let (high, low) = bytes.split_at(8);
@@ -569,21 +546,5 @@ mod tests {
         assert_eq!((sessions.deadline_limit(next), sessions.deadline(next)), (None, None));
         sessions.set_deadline_limit(conn, Some(Millis(1)));
         assert_eq!(sessions.deadline_limit(next), None, "a stale id writes nothing");
-    }
-
-    #[test]
-    fn no_two_living_writers_share_a_number() {
-        let mut seen = std::collections::HashSet::from([0]);
-        for place in 0..=1_024 {
-            for generation in [7, 8] {
-                for writer in [
-                    Writer::Worker(place, generation),
-                    Writer::Task(place, generation),
-                    Writer::Process(place, generation),
-                ] {
-                    assert!(seen.insert(writer.number()), "{writer:?}");
-                }
-            }
-        }
     }
 }

@@ -1,0 +1,56 @@
+//! What settings must be together, beyond the bounds of each.
+
+use super::{ConfigError, LISTEN_MAX, POOL_MESSAGES, TOTAL_OUTPUTS};
+use crate::settings::{Origin, Settings};
+use std::net::SocketAddr;
+
+/// The addresses to listen on, none twice.
+pub(super) fn listen(settings: &Settings) -> Result<Vec<SocketAddr>, ConfigError> {
+    let origin = || settings.origin("server.listen").to_string();
+    let texts = settings.list("server.listen");
+    if texts.is_empty() {
+        return Err(ConfigError::NoListen { origin: origin() });
+    }
+    if texts.len() > LISTEN_MAX {
+        return Err(ConfigError::TooManyListen { origin: origin(), got: texts.len() });
+    }
+    let mut addresses = Vec::with_capacity(texts.len());
+    for text in texts {
+        let bad = |_| ConfigError::BadListen { origin: origin(), text: text.clone() };
+        let address: SocketAddr = text.parse().map_err(bad)?;
+        if address.port() != 0 && addresses.contains(&address) {
+            return Err(ConfigError::ListenTwice { origin: origin(), address });
+        }
+        addresses.push(address);
+    }
+    Ok(addresses)
+}
+
+pub(super) fn check_pool(settings: &Settings) -> Result<(), ConfigError> {
+    let pool = settings.size("table.receive_pool");
+    let message = settings.size("websocket.max_message");
+    if pool >= message.saturating_mul(POOL_MESSAGES) {
+        return Ok(());
+    }
+    let origin = set_origin(settings, "table.receive_pool", "websocket.max_message");
+    Err(ConfigError::PoolTooSmall { origin, pool, message })
+}
+
+pub(super) fn check_output(settings: &Settings) -> Result<(), ConfigError> {
+    let total = settings.size("websocket.send_buffer_total");
+    let one = settings.size("websocket.send_buffer");
+    if total >= one.saturating_mul(TOTAL_OUTPUTS) {
+        return Ok(());
+    }
+    let origin = set_origin(settings, "websocket.send_buffer_total", "websocket.send_buffer");
+    Err(ConfigError::OutputTooSmall { origin, total, one })
+}
+
+/// Where the first key was set, else the second.
+fn set_origin(settings: &Settings, first: &str, second: &str) -> String {
+    let origin = match settings.origin(first) {
+        Origin::Default => settings.origin(second),
+        set => set,
+    };
+    origin.to_string()
+}
