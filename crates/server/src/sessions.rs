@@ -83,6 +83,7 @@ struct Columns {
     in_transit: CounterId,
     passage: CounterId,
     strikes: CounterId,
+    left: CounterId,
     subprotocol: ColumnId,
 }
 
@@ -111,6 +112,7 @@ const COUNTERS: [&str; 24] = [
     "in_transit",
     "passage",
     "strikes",
+    "left",
 ];
 
 /// Longest subprotocol a row keeps, in bytes.
@@ -170,6 +172,7 @@ impl Sessions {
             in_transit: counter("in_transit"),
             passage: counter("passage"),
             strikes: counter("strikes"),
+            left: counter("left"),
             subprotocol: schema
                 .column("subprotocol")
                 .expect("`schema` adds every framework column by this name"),

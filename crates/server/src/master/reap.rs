@@ -42,6 +42,7 @@ impl<A: App> Master<A> {
                 sessions.set_state(conn, Phase::Lost, service);
             }
         }
+        self.close_left(SlotId(slot));
         self.close_unclaimed(slot, generation);
         self.shared.timers.recover(SlotId(slot));
         self.shared.timers.rearm(SlotId(slot));
@@ -77,22 +78,16 @@ impl<A: App> Master<A> {
     /// Closes connections of a dead worker that no row names, and what was left for it.
     fn close_unclaimed(&self, slot: u16, generation: u32) {
         let ledger = self.shared.ledger;
-        // Rows of all slots: the ledger names a connection's next owner before its row does, so a number
-        // of the dead may belong to a row that is still another's.
-        let claimed: HashSet<RawFd> = self
-            .shared
-            .sessions
-            .all()
-            .filter_map(|conn| self.shared.sessions.descriptor(conn))
-            .collect();
+        let claimed = self.claimed_by_rows();
         for number in 0..ledger.len() {
             let Ok(number) = RawFd::try_from(number) else { break };
             let Some(entry) = ledger.entry(number) else { continue };
             let dead = entry.holder.slot == slot && entry.holder.generation.0 <= generation;
             let orphaned = match entry.kind {
-                DescriptorKind::Handshaking | DescriptorKind::Session => !claimed.contains(&number),
-                // What a predecessor left for the one that died now.
-                DescriptorKind::Rest => true,
+                // Rest: what a predecessor left for the one that died now.
+                DescriptorKind::Handshaking | DescriptorKind::Session | DescriptorKind::Rest => {
+                    !claimed.contains(&number)
+                }
                 DescriptorKind::Master | DescriptorKind::Private => false,
             };
             if dead && orphaned {
@@ -100,6 +95,26 @@ impl<A: App> Master<A> {
                 descriptor::close(number);
             }
         }
+    }
+
+    /// Closes what connections of a dead worker came with, which it had not taken up yet: they are lost.
+    fn close_left(&self, slot: SlotId) {
+        let sessions = &self.shared.sessions;
+        for conn in sessions.owned_by(slot) {
+            if let Some(memfd) = sessions.left(conn) {
+                sessions.set_left(conn, None);
+                self.shared.ledger.clear(memfd);
+                descriptor::close(memfd);
+            }
+        }
+    }
+
+    /// Numbers that rows name. Of all slots: the ledger names a connection's next owner before its row
+    /// does, so a number of the dead may belong to a row that is still another's.
+    fn claimed_by_rows(&self) -> HashSet<RawFd> {
+        let sessions = &self.shared.sessions;
+        let named = |conn| sessions.descriptor(conn).into_iter().chain(sessions.left(conn));
+        sessions.all().flat_map(named).collect()
     }
 
     /// Reaps children that have ended, when nobody waits for the master.

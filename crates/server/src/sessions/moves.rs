@@ -4,12 +4,13 @@
 //! connection; the *home* is the slot whose mailbox takes what is for it, and never changes; the *route*
 //! is where the reader of that mailbox sends it on.
 //! Invariants: 1. `route` and `in_transit` are written by the reader of the home mailbox only, `passage`
-//! by the owner only, `strikes` by the master only. 2. A row whose route was never written has never
+//! and `left` by the owner only, `strikes` by the master only. 2. A row whose route was never written has never
 //! been elsewhere than at home: its mail needs no detour. 3. The ledger names the next owner before the
 //! row does.
 
 use super::Sessions;
 use crate::ids::{ConnId, SlotId};
+use std::os::fd::RawFd;
 use std::sync::atomic::Ordering;
 
 /// How far a connection is on its way to another slot, as its owner knows it.
@@ -83,6 +84,17 @@ impl Sessions {
         self.store(conn, self.columns.passage, word);
     }
 
+    /// The memfd with what the worker that handed the connection over had in its hands: unsent output,
+    /// input not served. Whoever takes it up reads and closes it.
+    pub(crate) fn left(&self, conn: ConnId) -> Option<RawFd> {
+        RawFd::try_from(self.word(conn, self.columns.left)?.checked_sub(1)?).ok()
+    }
+
+    pub(crate) fn set_left(&self, conn: ConnId, memfd: Option<RawFd>) {
+        let word = memfd.and_then(|memfd| u64::try_from(memfd).ok()).map_or(0, |memfd| memfd + 1);
+        self.store(conn, self.columns.left, word);
+    }
+
     /// How often taking up this very connection has killed the worker that did.
     pub(crate) fn strikes(&self, conn: ConnId) -> u64 {
         self.word(conn, self.columns.strikes).unwrap_or(0)
@@ -117,6 +129,9 @@ mod tests {
         }
         sessions.set_passage(conn, Passage::Going);
         assert_eq!(sessions.passage(conn), Passage::Going);
+        assert_eq!(sessions.left(conn), None);
+        sessions.set_left(conn, Some(0));
+        assert_eq!(sessions.left(conn), Some(0));
         assert!(sessions.set_owner(conn, SlotId(0)));
         assert_eq!((sessions.owner(conn), sessions.home(conn)), (Some(SlotId(0)), Some(SlotId(2))));
         assert_eq!((sessions.add_strike(conn), sessions.add_strike(conn)), (1, 2));
@@ -124,7 +139,8 @@ mod tests {
         assert!(sessions.in_transit(conn));
         assert!(sessions.free(conn));
         let next = sessions.claim(SlotId(1), 9, peer).expect("a row");
-        assert_eq!((sessions.route(next), sessions.strikes(next)), (None, 0), "nothing is left");
+        assert_eq!((sessions.route(next), sessions.left(next)), (None, None));
+        assert_eq!(sessions.strikes(next), 0, "nothing is left");
         assert!(!sessions.in_transit(next) && sessions.passage(next) == Passage::None);
         assert!(!sessions.set_owner(conn, SlotId(0)), "it is gone");
     }

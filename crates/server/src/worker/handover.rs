@@ -41,11 +41,34 @@ impl Core {
         for (_, connection) in &mut self.connections {
             lay_down_connection(&mut writer, connection)?;
         }
+        self.rest = self.end_laying_down(writer)?;
+        Ok(self.rest)
+    }
+
+    /// The same for one connection, which is given to another worker.
+    pub(super) fn lay_down_one(&mut self, key: usize) -> Result<Option<RawFd>, LeftoverError> {
+        let mut writer = None;
+        lay_down_connection(&mut writer, &mut self.connections[key])?;
+        self.end_laying_down(writer)
+    }
+
+    fn end_laying_down(
+        &self,
+        writer: Option<LeftoverWriter<File>>,
+    ) -> Result<Option<RawFd>, LeftoverError> {
         let Some(writer) = writer else { return Ok(None) };
         let memfd = descriptor::release(writer.end()?.into());
         self.shared.ledger.note(memfd, DescriptorKind::Rest, self.holder);
-        self.rest = Some(memfd);
         Ok(Some(memfd))
+    }
+
+    /// Closes what a connection came here with.
+    pub(super) fn forget_left(&self, conn: ConnId) {
+        if let Some(memfd) = self.shared.sessions.left(conn) {
+            self.shared.sessions.set_left(conn, None);
+            self.shared.ledger.clear(memfd);
+            descriptor::close(memfd);
+        }
     }
 
     /// Frees a row and closes its descriptor, unseen: no hook, no word to the client. For what kills
@@ -88,13 +111,16 @@ impl<A: App> Worker<'_, A> {
         self.core.take_up_routes(why == Adoption::Crash);
         let sessions: Vec<ConnId> = self.core.shared.sessions.owned_by(self.core.slot).collect();
         for conn in sessions {
-            if empty || !self.fit_for_adoption(conn, left.open.contains_key(&conn)) {
+            let own = self.core.shared.sessions.left(conn).map(Leftover::read);
+            let output_left = own.is_some() || left.open.contains_key(&conn);
+            if empty || !self.fit_for_adoption(conn, output_left) {
                 self.lose(conn);
                 adopted.lost += 1;
             } else {
-                self.adopt_session(conn, &left, why);
+                self.adopt_session(conn, own.as_ref().unwrap_or(&left), why);
                 adopted.adopted += 1;
             }
+            self.core.forget_left(conn);
         }
         for (head, blobs) in &left.http {
             self.adopt_http(&left, head, *blobs);

@@ -1,8 +1,9 @@
 //! Connections that change their worker while they are open.
 //!
 //! Knows how one is let go of, how one is taken up, and the order of the master that is carried out;
-//! decides nothing about who goes where. At the end of a turn a connection of which nothing is in this
-//! worker's hands is given away by two words of its row; then its new owner is told by mail.
+//! decides nothing about who goes where. At the end of a turn a connection is given away by the words of
+//! its row, what is in this worker's hands of it (unsent output, input not served) in a memfd that the row
+//! names; then its new owner is told by mail.
 //! Invariants: 1. What is let go of stays open: its descriptor, its row and what lies in the pool are
 //! the next owner's. 2. A connection is given away only when its route leads to the new owner and what
 //! came by the old one is served: with its home here at once, else after the home's `Go`. 3. It is given
@@ -23,6 +24,7 @@ use crate::scoreboard::Cell;
 use crate::sessions::{Passage, Phase, Service};
 use mio::unix::SourceFd;
 use std::collections::HashSet;
+use std::os::fd::RawFd;
 use tracing::error;
 
 /// Connections given away, or asked for at their homes, in one turn.
@@ -44,7 +46,7 @@ struct Order {
 #[derive(Debug, Default)]
 pub(super) struct Moving {
     order: Option<Order>,
-    /// To be given away as soon as nothing of them is in hand.
+    /// Whatever came for them by their old way is served: to be given away at the end of the turn.
     leaving: Vec<ConnId>,
 }
 
@@ -66,19 +68,23 @@ impl Moving {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Given {
     Away,
-    /// Something of it is in hand.
+    /// Later perhaps: mail of this worker waits, or it is being closed.
     NotNow,
     /// It is not here, or stays.
     No,
 }
 
 impl Core {
-    /// Forgets a WebSocket without closing it. Nothing of it may be in this worker's hands: no output, no
-    /// input that is read and not served, no place in the lists of the turn.
+    /// Forgets a WebSocket without closing it. It must not be among the touched; what it had in hand is
+    /// laid down, or lost.
     pub(super) fn let_go(&mut self, key: usize) {
+        self.connections[key].outbox.discard();
         self.keep_warm(key);
         let connection = self.connections.remove(key);
-        debug_assert!(connection.outbox.is_empty() && !connection.touched && !connection.queued);
+        debug_assert!(!connection.touched);
+        if connection.queued {
+            self.ready.retain(|other| *other != key);
+        }
         // It fails only where it is not registered, which is what is wanted.
         let _ = self.poll.registry().deregister(&mut SourceFd(&connection.descriptor));
         self.uncount(&connection);
@@ -89,19 +95,16 @@ impl Core {
         }
     }
 
-    /// Whether nothing of a WebSocket is in this worker's hands.
-    fn is_clean(&self, key: usize) -> bool {
+    /// Whether a WebSocket may be given away at the end of this turn.
+    fn may_go(&self, key: usize) -> bool {
         let Some(connection) = self.connections.get(key) else { return false };
         let Some(open) = connection.open() else { return false };
-        let idle = !connection.touched && !connection.queued && connection.held.is_empty();
-        idle && connection.outbox.is_empty()
+        !connection.touched
             && open.announced
             && !open.lost
             && !open.arriving
             && open.closing.is_none()
-            && open.pong.is_none()
             && self.shared.sessions.phase(open.conn) == Some(Phase::Open)
-            && self.shared.sessions.service(open.conn) == Some(Service::Clean)
     }
 
     /// Whether mail waits for another slot than this: what a connection said may be among it.
@@ -109,33 +112,39 @@ impl Core {
         self.post.spilled_bytes() > self.post.spilled_for(to.index())
     }
 
-    /// Writes the words that make a connection another slot's: the ledger first, the owner last.
-    fn give_row(&mut self, conn: ConnId, descriptor: i32, to: SlotId) {
+    /// Writes the words that make a connection another slot's: the ledger first, the owner last. What was
+    /// laid down is named by the row, so that whoever dies now, it has one owner.
+    fn give_row(&mut self, conn: ConnId, descriptor: RawFd, left: Option<RawFd>, to: SlotId) {
         let sessions = &self.shared.sessions;
         let generation = self.shared.scoreboard.worker(to.index()).generation();
         let generation = Generation(u32::try_from(generation).unwrap_or(u32::MAX));
         let holder = Holder { slot: to.0, generation };
+        sessions.set_left(conn, left);
         self.shared.ledger.note(descriptor, DescriptorKind::Session, holder);
         sessions.set_passage(conn, Passage::Handed(self.slot));
+        if let Some(left) = left {
+            self.shared.ledger.note(left, DescriptorKind::Rest, holder);
+        }
         sessions.set_owner(conn, to);
     }
 
-    /// Connections that may be given to `to` now: first those that come home there, whose mail then needs
-    /// no detour.
+    /// Connections that may be given to `to` now: first those of which nothing is in hand, and of these
+    /// those that come home there, whose mail then needs no detour.
     fn movable(&self, to: SlotId, most: usize, asked: &HashSet<ConnId>) -> Vec<ConnId> {
         let sessions = &self.shared.sessions;
-        let mut movable: Vec<(bool, ConnId)> = Vec::new();
+        let mut movable: Vec<(bool, bool, ConnId)> = Vec::new();
         for (key, connection) in &self.connections {
             let Some(open) = connection.open() else { continue };
             let conn = open.conn;
             let settled = sessions.route(conn).is_none_or(|route| route == self.slot);
             let stays = sessions.passage(conn) == Passage::None && !asked.contains(&conn);
-            if settled && stays && !self.moving.leaving.contains(&conn) && self.is_clean(key) {
-                movable.push((open.home != to, conn));
+            if settled && stays && !self.moving.leaving.contains(&conn) && self.may_go(key) {
+                let clean = !connection.queued && sessions.service(conn) == Some(Service::Clean);
+                movable.push((!clean, open.home != to, conn));
             }
         }
         movable.sort_unstable();
-        movable.into_iter().take(most).map(|(_, conn)| conn).collect()
+        movable.into_iter().take(most).map(|(_, _, conn)| conn).collect()
     }
 
     /// What of this worker's is not moved: plain HTTP, slow readers, and others.
@@ -160,11 +169,15 @@ impl<A: App> Worker<'_, A> {
         if let Some(key) = self.core.key_of(conn) {
             return Some(key);
         }
-        let clean = self.core.shared.sessions.service(conn) == Some(Service::Clean);
-        if self.core.place_of(conn) != Place::Ours || !clean {
+        let sessions = &self.core.shared.sessions;
+        let left = sessions.left(conn);
+        let whole = left.is_some() || sessions.service(conn) == Some(Service::Clean);
+        if self.core.place_of(conn) != Place::Ours || !whole {
             return None;
         }
-        self.adopt_session(conn, &Leftover::default(), why);
+        let left = left.map_or_else(Leftover::default, Leftover::read);
+        self.adopt_session(conn, &left, why);
+        self.core.forget_left(conn);
         self.core.row.add(Cell::MovedIn, 1);
         self.core.key_of(conn)
     }
@@ -227,7 +240,7 @@ impl<A: App> Worker<'_, A> {
             let home = self.core.shared.sessions.home(conn);
             if home.is_some_and(|home| self.core.is_home(home)) {
                 if self.give_away(conn, to) == Given::NotNow {
-                    break; // mail waits: none may go
+                    break; // mail waits, or memory is short: none may go
                 }
             } else if let Some(home) = home {
                 recalled.push((conn, home));
@@ -259,16 +272,23 @@ impl<A: App> Worker<'_, A> {
         self.core.post.flush();
     }
 
-    /// Gives a connection to another worker, if nothing of it is in hand.
+    /// Gives a connection to another worker.
     fn give_away(&mut self, conn: ConnId, to: SlotId) -> Given {
         let core = &mut self.core;
         let Some(key) = core.key_of(conn) else { return Given::No };
         if to == core.slot || core.connections[key].open().is_none_or(|o| o.closing.is_some()) {
             return Given::No;
         }
-        if !core.is_clean(key) || core.mail_waits_beside(to) {
+        if !core.may_go(key) || core.mail_waits_beside(to) {
             return Given::NotNow;
         }
+        let left = match core.lay_down_one(key) {
+            Ok(left) => left,
+            Err(error) => {
+                crate::limited!(warn, %error, "a connection is not moved: what it left cannot be kept");
+                return Given::NotNow;
+            }
+        };
         let (home, descriptor) =
             (home_of(&core.connections[key]), core.connections[key].descriptor);
         if home.is_some_and(|home| core.is_home(home)) {
@@ -276,7 +296,7 @@ impl<A: App> Worker<'_, A> {
             core.routing.note_moved(conn);
         }
         core.let_go(key);
-        core.give_row(conn, descriptor, to);
+        core.give_row(conn, descriptor, left, to);
         core.routing.owe(Owed::LastWord(conn));
         core.row.add(Cell::MovedOut, 1);
         if let Some(order) = &mut core.moving.order {

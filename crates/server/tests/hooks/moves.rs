@@ -16,6 +16,8 @@ tests![
     a_drain_moves_everybody_and_nobody_notices,
     a_balance_evens_out,
     what_cannot_be_moved_is_said,
+    unsent_output_moves_along,
+    a_slow_reader_holds_up_no_mailbox,
     half_messages_and_deadlines_move_along,
     a_broadcast_reaches_everybody_once_wherever_they_are,
     order_holds_while_everybody_moves,
@@ -118,9 +120,35 @@ fn a_balance_evens_out() {
 }
 
 fn what_cannot_be_moved_is_said() {
-    let server = Server::start(&[("server.workers", "2"), ("websocket.send_buffer", "8MiB")]);
+    let server = Server::start(&[("server.workers", "2")]);
+    let (mut closing, mut other) = (server.client_at(0), server.client_at(0));
+    let mut raw = loop {
+        let mut raw = crate::client::Raw::connect(server.address);
+        raw.get("/now");
+        assert_eq!(raw.hear().0, 200);
+        let plain = server.status()["workers"][0]["connections"] == 3;
+        if plain {
+            break raw;
+        }
+    };
+    // Its close frame is out, and the client has not answered it yet.
+    assert_eq!(other.ask(&format!("disconnect {} 4001 enough", closing.id)), "true");
+    let result = drain(&server, 0);
+    assert_eq!(result["moved"], 1, "{result}");
+    assert_eq!(result["left"], serde_json::json!({"http": 1, "unsent": 0, "other": 1}));
+    assert_eq!(other.who().1, 1);
+    assert_eq!(closing.hear_close(), (4001, "enough".into()));
+    raw.get("/now");
+    assert_eq!(raw.hear().0, 200);
+}
+
+/// A slow reader takes along what it has not taken.
+fn unsent_output_moves_along() {
+    let server = Server::start(&[("server.workers", "3"), ("websocket.send_buffer", "8MiB")]);
     let mut slow = crate::order::slow_client(&server);
     let mut sender = server.client_at(slow.slot);
+    server.wait_status("only these", |status| status["sessions"]["used"] == 2);
+    let before = server.descriptors();
     let mut taken = 0_u64;
     wait_until("a full outbox", || {
         let answer = sender.ask(&format!("drop {} 16 65536", slow.id));
@@ -128,19 +156,72 @@ fn what_cannot_be_moved_is_said() {
         taken += count.parse::<u64>().expect("a number");
         !server.calls("buffer_full").is_empty()
     });
-    let mut raw = crate::client::Raw::connect(server.address);
-    raw.get("/now");
-    assert_eq!(raw.hear().0, 200);
-    let result = drain(&server, slow.slot);
-    assert_eq!(result["left"]["unsent"], 1, "{result}");
+    // From home, then by way of it, and home again.
+    let holds = |status: &Json, slot: usize| {
+        status["workers"][slot]["unsent_bytes"].as_u64() > Some(1 << 20)
+    };
+    let mut at = usize::from(slow.slot);
+    for step in 0..4 {
+        let result = drain(&server, u16::try_from(at).expect("small"));
+        assert!(result["moved"].as_u64() >= Some(1), "{result}");
+        assert_eq!(result["left"], serde_json::json!({"http": 0, "unsent": 0, "other": 0}));
+        let status = server.wait_status("another that holds it", |status| {
+            !holds(status, at) && (0..3).any(|slot| holds(status, slot))
+        });
+        at = (0..3).find(|slot| holds(&status, *slot)).expect("it was waited for");
+        if step == 1 {
+            server.reload(Signal::SIGUSR1);
+        }
+    }
+    assert_eq!(sender.ask(&format!("push {} the end", slow.id)), "Ok(())");
     for number in 0..taken {
         let whole = slow.hear() == Heard::Binary(vec![b'x'; 65536]);
         assert!(whole, "message {number} of {taken}");
     }
-    server.wait_quiet();
-    let result = drain(&server, slow.slot);
-    assert_eq!(result["left"]["unsent"], 0, "{result}");
-    assert_ne!(slow.who().1, slow.slot);
+    assert_eq!(slow.hear_text(), "the end", "in order");
+    assert!(server.calls("close").iter().all(|line| line.word(0) != slow.id));
+    server.wait_descriptors(&before);
+}
+
+/// The home is busy while its `Go` is waited for, and the connection does not read: it goes with what has
+/// come for it, and nobody waits for it.
+fn a_slow_reader_holds_up_no_mailbox() {
+    let server = Server::start(&[
+        ("server.workers", "2"),
+        ("websocket.send_buffer", "64MiB"),
+        ("websocket.send_buffer_total", "256MiB"),
+    ]);
+    let mut slow = crate::order::slow_client(&server);
+    let (home, away) = (slow.slot, 1 - slow.slot);
+    let mut busy = server.client_at(home);
+    drain(&server, home);
+    let mut others: Vec<Client> = (0..2).map(|_| server.client_at(home)).collect();
+    assert_eq!(slow.who().1, away);
+    assert_eq!(busy.who().1, away);
+    others[0].say("sleep 400");
+    thread::sleep(Duration::from_millis(50));
+    thread::scope(|scope| {
+        let drained = scope.spawn(|| drain(&server, away));
+        thread::sleep(Duration::from_millis(50));
+        // By its own hook: straight, and much more than the kernel takes.
+        slow.say(&format!("flood {} 256 65536", slow.id));
+        let moved = drained.join().expect("a drain");
+        assert_eq!(moved["moved"], 2, "{moved}");
+    });
+    assert_eq!(others[0].hear_text(), "slept");
+    let began = Instant::now();
+    assert_eq!(others[1].ask(&format!("push {} behind it all", slow.id)), "Ok(())");
+    assert_eq!(busy.ask(&format!("push {} hello", others[1].id)), "Ok(())");
+    assert_eq!(others[1].hear_text(), "hello");
+    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    for number in 0..256 {
+        let whole = slow.hear() == Heard::Binary(vec![b'x'; 65536]);
+        assert!(whole, "message {number}");
+    }
+    let mut texts = [slow.hear_text(), slow.hear_text()];
+    texts.sort();
+    assert_eq!(texts, ["256 taken", "behind it all"]);
+    assert_eq!(slow.who().1, home);
 }
 
 fn half_messages_and_deadlines_move_along() {
