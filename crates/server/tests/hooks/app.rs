@@ -301,6 +301,9 @@ impl App for RecordingApp {
 
     fn pipe_message(&mut self, context: &mut Context<'_, Self>, from: Sender, message: String) {
         self.at(context, "pipe_message", format_args!("{from:?} {message}"));
+        if message == "die" {
+            die();
+        }
     }
 
     fn task(

@@ -50,6 +50,12 @@ fn tell_connections(
     Some(match verb {
         "echo" => rest.to_owned(),
         "push" => format!("{:?}", context.push(connection(first), Message::Text(second))),
+        // A message, and right behind it what kills the worker that reads both.
+        "lose" => {
+            let pushed = context.push(connection(first), Message::Text("lost"));
+            let killed = context.send_pipe_message(SlotId(number(second)), &"die".to_owned());
+            format!("{pushed:?} {}", killed.is_ok())
+        }
         "flood" | "drop" => flood(context, verb == "drop", first, second),
         "broadcast" => {
             context.broadcast(Message::Text(rest));

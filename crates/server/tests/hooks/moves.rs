@@ -19,6 +19,8 @@ tests![
     unsent_output_moves_along,
     a_slow_reader_holds_up_no_mailbox,
     half_messages_and_deadlines_move_along,
+    what_was_said_before_a_move_comes_first_even_after_a_death,
+    mail_that_dies_with_its_home_is_told_by_a_close,
     a_broadcast_reaches_everybody_once_wherever_they_are,
     order_holds_while_everybody_moves,
     order_holds_through_moves_and_reloads,
@@ -245,6 +247,54 @@ fn half_messages_and_deadlines_move_along() {
     let call = server.wait_call("deadline", &timed.id);
     assert_eq!(call.role, "worker1", "its home has sent it on");
     assert_eq!(server.calls("deadline").len(), 1);
+}
+
+/// More mail than a turn takes lies in front of the last word about a connection that its next worker's
+/// successor finds among its rows.
+fn what_was_said_before_a_move_comes_first_even_after_a_death() {
+    let server = Server::start(&[("server.workers", "2")]);
+    let (mut teller, mut hearer) = (server.client_at(0), server.client_at(1));
+    let mut unlucky = server.client_at(1);
+    server.wait_status("only these", |status| status["sessions"]["used"] == 3);
+    unlucky.say("sleep 60000");
+    server
+        .wait_status("a busy worker", |status| status["workers"][1]["busy_ms"].as_u64() > Some(50));
+    let mut tell = |number: u32| {
+        let text = format!("{}{number}", hearer.id);
+        teller.write_raw(&frame(true, 2, text.as_bytes()));
+    };
+    for number in 0..100 {
+        // A packet each.
+        tell(number);
+        thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(drain(&server, 0)["moved"], 1);
+    (100..110).for_each(&mut tell);
+    let stuck = nix::unistd::Pid::from_raw(server.pid("workers/1"));
+    nix::sys::signal::kill(stuck, Signal::SIGKILL).expect("it lives");
+    for number in 0..110_u32 {
+        assert_eq!(hearer.hear(), Heard::Binary(number.to_string().into_bytes()));
+    }
+    assert_eq!(unlucky.hear_close().0, 1012);
+    assert_eq!(teller.who().1, 1);
+}
+
+fn mail_that_dies_with_its_home_is_told_by_a_close() {
+    let server = Server::start(&[("server.workers", "2")]);
+    let (mut moved, mut bystander) = (server.client_at(0), server.client_at(0));
+    let mut sender = server.client_at(1);
+    server.wait_status("only these", |status| status["sessions"]["used"] == 3);
+    assert_eq!(drain(&server, 0)["moved"], 2);
+    assert_eq!(sender.ask(&format!("push {} one", moved.id)), "Ok(())");
+    assert_eq!(moved.hear_text(), "one");
+    assert_eq!(sender.ask(&format!("lose {} 0", moved.id)), "Ok(()) true");
+    assert_eq!(moved.hear_close(), (1012, "a message was lost".into()));
+    let close = server.wait_call("close", &moved.id);
+    assert!(close.arguments.ends_with("WorkerLost") && close.role == "worker1", "{close:?}");
+    assert_eq!(server.status()["workers"][1]["lost_mail"], 1);
+    // Whom nothing was for has lost nothing, and is found again by way of the next worker at home.
+    assert_eq!(sender.ask(&format!("push {} two", bystander.id)), "Ok(())");
+    assert_eq!(bystander.hear_text(), "two");
 }
 
 fn a_broadcast_reaches_everybody_once_wherever_they_are() {
@@ -511,8 +561,11 @@ fn kills_in_the_middle_of_moves_lose_nothing_unsaid() {
                 worker += 1;
             }
         });
-        let closed = crowd.talk_under_fire(Duration::from_secs(8), || {
+        let closed = crowd.talk_under_fire(Duration::from_secs(6), || {
             thread::sleep(Duration::from_millis(100 + roll(400)));
+            if roll(5) == 0 {
+                server.signal(Signal::SIGUSR1);
+            }
             let pid = server.pid(&format!("workers/{}", roll(3)));
             if pid != 0 {
                 let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGKILL);
