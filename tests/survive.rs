@@ -6,6 +6,7 @@ use crate::support::liar::{Liar, Lie};
 use crate::support::process::{self, Ended};
 use crate::support::server::dunlin;
 use serde_json::Value as Json;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 const TOML: &str = "[server]\nworkers = 2";
 
@@ -53,6 +54,23 @@ fn reloads_turn_no_connect_away() {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(report["deeds"]["reload"]["times"].as_u64() >= Some(3), "{report}");
     assert!(report["storm"]["done"].as_u64() >= Some(250), "{report}");
+}
+
+/// All at once, chosen at random; `DUNLIN_TEST_SEED` repeats the choices.
+#[test]
+fn reloads_and_kills_into_each_other_lose_nothing_untold() {
+    let seed = std::env::var("DUNLIN_TEST_SEED").unwrap_or_else(|_| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+        now.subsec_nanos().to_string()
+    });
+    println!("DUNLIN_TEST_SEED={seed}");
+    let server = Server::start("[server]\nworkers = 3\ntask_workers = 1");
+    let deeds = "reload,kill-worker,kill-timer,kill-task";
+    let flags = ["--seconds", "4", "--do", deeds, "--every", "250ms", "--overlap", "--seed", &seed];
+    let (ended, report) = survive(&server, &flags);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let times = deeds.split(',').filter_map(|deed| report["deeds"][deed]["times"].as_u64());
+    assert!(times.sum::<u64>() >= 8, "{report}");
 }
 
 #[test]
