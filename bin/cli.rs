@@ -158,7 +158,7 @@ pub(crate) struct ServerFlags {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
+    use clap::{Command, CommandFactory};
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -179,7 +179,9 @@ mod tests {
 
     #[test]
     fn every_verb_has_an_example() {
-        for verb in Cli::command().get_subcommands() {
+        let cli = Cli::command();
+        let modes = cli.find_subcommand("bench").into_iter().flat_map(Command::get_subcommands);
+        for verb in cli.get_subcommands().chain(modes) {
             let example = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
             let words = example.strip_prefix("Example: ").unwrap_or_default();
             assert!(Cli::try_parse_from(words.split_whitespace()).is_ok(), "{}", verb.get_name());

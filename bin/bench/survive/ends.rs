@@ -8,6 +8,7 @@ use super::load::{Due, Load};
 use super::losses::End;
 use super::moment::Moment;
 use super::storm;
+use super::wire;
 
 impl Load {
     /// A deed has begun, or is over.
@@ -82,6 +83,19 @@ impl Load {
         };
         if let Some(connection) = self.clients[client].connection.take_if(late) {
             self.over(client, &connection, Over::TurnedAway("nothing in 15 s".to_owned()), now);
+        }
+    }
+
+    /// The end of the run: all say that they go. Nobody waits for what is said to that.
+    pub(super) fn leave(&mut self) {
+        for client in 0..self.clients.len() {
+            if let Some(mut connection) = self.clients[client].connection.take() {
+                let mut bytes = Vec::new();
+                wire::write_close(storm::CODE, &mut self.random, &mut bytes);
+                let now = Moment::now();
+                connection.outbound.push(&bytes, now);
+                connection.write(now);
+            }
         }
     }
 }

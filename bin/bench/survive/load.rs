@@ -207,16 +207,19 @@ impl Load {
     /// Polling fails.
     pub(super) fn settle(&mut self) -> Result<(), Failure> {
         self.timing.rest();
-        let (mut debts, mut since) = (self.ledger.debts(), Moment::now());
-        while debts != (0, 0) || self.storm.under_way() > 0 {
+        let (mut owed, mut since) = (self.owed(), Moment::now());
+        while owed != (0, 0, 0) || self.storm.under_way() > 0 {
             let now = Moment::now();
             self.turn(&[], now.plus_ms(20))?;
-            if self.ledger.debts() != debts {
-                (debts, since) = (self.ledger.debts(), now);
+            if self.owed() != owed {
+                (owed, since) = (self.owed(), now);
             }
             if now.ms_since(since) > SETTLE_MS {
                 break;
             }
+        }
+        for _ in 0..owed.2 {
+            self.faults.add(Fault::Unanswered, || "the last ping of a client".to_owned());
         }
         self.ledger.settle(&mut self.faults);
         for case in self.presence.settle() {
@@ -224,6 +227,14 @@ impl Load {
         }
         self.calm();
         Ok(())
+    }
+
+    /// Requests without an answer, messages that have not come, clients with a ping that is not
+    /// answered.
+    fn owed(&self) -> (u64, u64, usize) {
+        let (unanswered, undelivered) = self.ledger.debts();
+        let open = self.open.iter().filter_map(|client| self.clients[*client].connection.as_ref());
+        (unanswered, undelivered, open.filter(|open| !open.pings.is_empty()).count())
     }
 
     /// When the storm goes on; not while it waits for those under way.

@@ -85,6 +85,7 @@ pub(super) fn run(flags: &Survive) -> Result<ExitCode, Failure> {
         load.never_opened();
     }
     let took_ms = Moment::now().ms_since(begun);
+    load.leave();
     say(&load, flags, &outcomes, took_ms)
 }
 

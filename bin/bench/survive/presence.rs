@@ -186,7 +186,7 @@ mod tests {
         let says = |life| Some(if life == OPEN { open_online } else { closed_online });
         let mut stayed = presence.answer(ASKER, 5, says, |life| life == OPEN, at(asked + 10));
         assert!(presence.answer(ASKER, 5, says, |_| true, at(asked)).is_none(), "answered once");
-        stayed = stayed.or(presence.settle().pop());
+        stayed = stayed.or_else(|| presence.settle().pop());
         let (questions, wrong, longest_us) = presence.counts();
         assert_eq!(questions, 1);
         (stayed, wrong, longest_us / 1_000)
