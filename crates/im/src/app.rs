@@ -169,9 +169,13 @@ impl App for ImApp {
     fn message(&mut self, context: &mut Context<'_, Self>, conn: ConnId, message: Message<'_>) {
         match message {
             Message::Text(text) => {
-                if let Some(answer) = methods::answer(self, context, conn, text) {
+                let answer = methods::answer(self, context, conn, text);
+                if let Some(text) = &answer.text {
                     // Gone or too slow: the framework closes it, and nothing is left to tell it.
-                    let _ = context.push(conn, Message::Text(&answer));
+                    let _ = context.push(conn, Message::Text(text));
+                }
+                if let Some(reason) = answer.close {
+                    Self::say_bye(context, conn, reason);
                 }
             }
             Message::Binary(_) => _ = Self::say_bye(context, conn, CloseReason::BinaryNotTaken),

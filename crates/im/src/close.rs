@@ -17,7 +17,7 @@ pub enum CloseReason {
     HeartbeatTimeout,
     /// No login within `im.login_timeout`.
     LoginTimeout,
-    /// A newer login of the same user took the place (`im.max_devices`).
+    /// A newer login of the same user took the place (`im.devices`, `im.max_devices`).
     Replaced,
     /// Another device of the same user asked for it by `kick`.
     KickedByOwnDevice,
@@ -54,7 +54,7 @@ impl CloseReason {
             Self::BinaryNotTaken => "binary messages are not taken",
             Self::HeartbeatTimeout => "nothing was heard for longer than the heartbeat",
             Self::LoginTimeout => "no login in time",
-            Self::Replaced => "replaced by another device of this user",
+            Self::Replaced => "replaced by a newer login of this user",
             Self::KickedByOwnDevice => "closed by another device of this user",
         }
     }

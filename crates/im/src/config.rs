@@ -41,6 +41,14 @@ pub const IM_KEYS: &[KeySpec] = &[
         doc: "The largest body of a message or signal, as JSON text.",
     },
     KeySpec {
+        key: "im.devices",
+        kind: KeyKind::Choice(&["many", "one_per_kind", "one"]),
+        default: "\"many\"",
+        reloadable: true,
+        secret: false,
+        doc: "On how many devices a user may be logged in; the newer login wins.",
+    },
+    KeySpec {
         key: "im.max_devices",
         kind: KeyKind::Count { min: 1, max: MAX_DEVICES_BOUND },
         default: "16",
@@ -75,12 +83,25 @@ pub struct ImConfig {
     pub heartbeat_ms: u64,
     /// The largest body, in bytes of JSON text.
     pub max_body_bytes: usize,
+    /// On how many devices a user may be logged in.
+    pub devices: DevicePolicy,
     /// Sessions one user may have, 1 to [`MAX_DEVICES_BOUND`].
     pub max_devices: usize,
     /// Whether anybody may log in on an address that other machines can reach.
     pub allow_open: bool,
     /// `websocket.max_message`, told to clients.
     pub max_message_bytes: u64,
+}
+
+/// On how many devices a user may be logged in at once. The newer login wins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DevicePolicy {
+    /// On any number up to [`ImConfig::max_devices`].
+    Many,
+    /// On one device of each kind; devices that tell no kind are of one kind.
+    OnePerKind,
+    /// On one.
+    One,
 }
 
 /// The settings do not go together, or ask for what is not there.
@@ -120,6 +141,11 @@ impl ImConfig {
             login_timeout_ms: settings.duration_ms("im.login_timeout"),
             heartbeat_ms: settings.duration_ms("im.heartbeat"),
             max_body_bytes: usize::try_from(settings.size("im.max_body")).unwrap_or(usize::MAX),
+            devices: match settings.text("im.devices") {
+                "one" => DevicePolicy::One,
+                "one_per_kind" => DevicePolicy::OnePerKind,
+                _ => DevicePolicy::Many,
+            },
             max_devices: usize::try_from(settings.count("im.max_devices")).unwrap_or(usize::MAX),
             allow_open: settings.bool("auth.allow_open"),
             max_message_bytes: settings.size("websocket.max_message"),
@@ -171,6 +197,7 @@ mod tests {
             login_timeout_ms: 10_000,
             heartbeat_ms: 60_000,
             max_body_bytes: 65_536,
+            devices: DevicePolicy::Many,
             max_devices: 16,
             allow_open: false,
             max_message_bytes: MIB,

@@ -18,24 +18,35 @@ impl MessageId {
     /// The next id after all that were drawn from `last`, a word that all processes share.
     #[must_use]
     pub fn next(last: &AtomicU64, unix_ms: u64) -> Self {
-        // 44 bits of milliseconds last until the year 2527; what is cut off then, `last + 1` replaces.
-        let at_least = unix_ms << SEQUENCE_BITS;
-        // Relaxed: only the word itself is shared by it, and one word has one order for everybody.
-        let mut seen = last.load(Ordering::Relaxed);
-        loop {
-            let next = seen.saturating_add(1).max(at_least);
-            match last.compare_exchange_weak(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
-                Ok(_) => return Self(next),
-                Err(newer) => seen = newer,
-            }
-        }
+        Self(draw(last, unix_ms))
     }
 
     /// When it was drawn, Unix milliseconds: as monotonic as the ids themselves.
     #[must_use]
     pub fn unix_ms(self) -> u64 {
-        self.0 >> SEQUENCE_BITS
+        drawn_at_ms(self.0)
     }
+}
+
+/// The next number after all that were drawn from `last`, a word that all processes share: as late as
+/// the time it is given, if it can be, and later than every other.
+pub(crate) fn draw(last: &AtomicU64, unix_ms: u64) -> u64 {
+    // 44 bits of milliseconds last until the year 2527; what is cut off then, `last + 1` replaces.
+    let at_least = unix_ms << SEQUENCE_BITS;
+    // Relaxed: only the word itself is shared by it, and one word has one order for everybody.
+    let mut seen = last.load(Ordering::Relaxed);
+    loop {
+        let next = seen.saturating_add(1).max(at_least);
+        match last.compare_exchange_weak(seen, next, Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => return next,
+            Err(newer) => seen = newer,
+        }
+    }
+}
+
+/// When a number was drawn, Unix milliseconds.
+pub(crate) fn drawn_at_ms(number: u64) -> u64 {
+    number >> SEQUENCE_BITS
 }
 
 /// Sixteen hexadecimal digits.

@@ -3,9 +3,11 @@
 //! Pure: knows no connection's state but whether it is logged in.
 
 use crate::close::CloseReason;
+use crate::config::DevicePolicy;
 use crate::protocol::{CallError, Code, Method};
-use crate::tables::LiveSession;
+use crate::tables::{Account, LiveSession};
 use dunlin_server::ConnId;
+use std::cmp::Reverse;
 
 /// Whether a session may call a method at all.
 ///
@@ -28,27 +30,41 @@ pub(crate) fn overdue(logged_in: bool) -> CloseReason {
     if logged_in { CloseReason::HeartbeatTimeout } else { CloseReason::LoginTimeout }
 }
 
-/// Which sessions of a user are too many: the oldest logins, so that at most `most` are left. The
-/// session that has just logged in is never among them.
+/// Which sessions of a user must go, oldest login first. From the newest login on, a session stays
+/// unless one that stays and is newer is of the same device, is one the policy does not allow beside
+/// it, or `most` stay already.
 ///
-/// Every worker that looks at the same sessions gives the same answer, so two logins at one time do
-/// not close more than is needed.
-pub(crate) fn surplus(live: &[LiveSession], newest: ConnId, most: usize) -> Vec<ConnId> {
-    let mut others: Vec<(u64, ConnId)> = live
-        .iter()
-        .filter(|session| session.conn != newest)
-        .map(|session| (session.account.logged_in_at_ms, session.conn))
-        .collect();
-    others.sort_unstable();
-    let too_many = (others.len() + 1).saturating_sub(most.max(1));
-    others.into_iter().take(too_many).map(|(_, conn)| conn).collect()
+/// Follows from the sessions alone. Every worker that looks at the same sessions gives the same answer,
+/// so two logins at one time close no more than one of them needs; the newest never goes.
+pub(crate) fn surplus(live: &[LiveSession], policy: DevicePolicy, most: usize) -> Vec<ConnId> {
+    let mut newest_first: Vec<&LiveSession> = live.iter().collect();
+    newest_first.sort_unstable_by_key(|session| Reverse(session.account.login));
+    let mut stay: Vec<&Account> = Vec::new();
+    let mut go = Vec::new();
+    for session in newest_first {
+        let account = &session.account;
+        let displaced = stay.iter().any(|newer| {
+            newer.device == account.device
+                || match policy {
+                    DevicePolicy::Many => false,
+                    DevicePolicy::OnePerKind => newer.kind == account.kind,
+                    DevicePolicy::One => true,
+                }
+        });
+        if displaced || stay.len() >= most.max(1) {
+            go.push(session.conn);
+        } else {
+            stay.push(account);
+        }
+    }
+    go.reverse();
+    go
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::protocol::METHODS;
-    use crate::tables::Account;
 
     #[test]
     fn before_a_login_there_is_only_login_and_ping() {
@@ -65,25 +81,77 @@ mod tests {
         assert_eq!(overdue(false).code(), 4501);
     }
 
+    /// Sessions from what stands for them: number, login, device, kind.
+    fn live(sessions: &[(u64, u64, &str, &str)]) -> Vec<LiveSession> {
+        let session = |(bits, login, device, kind): &(u64, u64, &str, &str)| LiveSession {
+            conn: ConnId::from_bits(*bits),
+            account: Account {
+                device: (*device).into(),
+                kind: (*kind).into(),
+                login: *login,
+                ..Account::default()
+            },
+        };
+        sessions.iter().map(session).collect()
+    }
+
+    fn go(live: &[LiveSession], policy: DevicePolicy, most: usize) -> Vec<u64> {
+        surplus(live, policy, most).into_iter().map(ConnId::to_bits).collect()
+    }
+
     #[test]
     fn the_oldest_logins_are_too_many() {
-        let live: Vec<LiveSession> = [(1, 30), (2, 10), (3, 20), (4, 5)]
-            .into_iter()
-            .map(|(bits, at)| LiveSession {
-                conn: ConnId::from_bits(bits),
-                account: Account { logged_in_at_ms: at, ..Account::default() },
-            })
-            .collect();
-        let surplus = |newest, most| -> Vec<u64> {
-            let conns = surplus(&live, ConnId::from_bits(newest), most);
-            conns.into_iter().map(ConnId::to_bits).collect()
-        };
-        assert!(surplus(1, 4).is_empty());
-        assert_eq!(surplus(1, 3), [4]);
-        assert_eq!(surplus(1, 2), [4, 2]);
-        // The newest by its clock may not be the newest by time: it stays.
-        assert_eq!(surplus(4, 1), [2, 3, 1]);
-        assert_eq!(surplus(4, 0), [2, 3, 1]);
-        assert_eq!(surplus(9, 4), [4]);
+        let live = live(&[(1, 30, "a", ""), (2, 10, "b", ""), (3, 20, "c", ""), (4, 5, "d", "")]);
+        let go = |most| go(&live, DevicePolicy::Many, most);
+        assert!(go(4).is_empty());
+        assert_eq!(go(3), [4]);
+        assert_eq!(go(2), [4, 2]);
+        assert_eq!(go(1), [4, 2, 3]);
+        assert_eq!(go(0), [4, 2, 3]);
+    }
+
+    #[test]
+    fn a_device_has_one_session_whatever_the_policy() {
+        let live = live(&[(1, 1, "p", "phone"), (2, 2, "q", "web"), (3, 3, "p", "")]);
+        assert_eq!(go(&live, DevicePolicy::Many, 9), [1]);
+        assert_eq!(go(&live, DevicePolicy::OnePerKind, 9), [1]);
+        assert_eq!(go(&live, DevicePolicy::One, 9), [1, 2]);
+    }
+
+    #[test]
+    fn one_per_kind_lets_other_kinds_be() {
+        let live = live(&[
+            (1, 1, "p1", "phone"),
+            (2, 2, "w1", "web"),
+            (3, 3, "x", ""),
+            (4, 4, "p2", "phone"),
+            (5, 5, "y", ""),
+        ]);
+        assert_eq!(go(&live, DevicePolicy::OnePerKind, 9), [1, 3]);
+        // Who goes makes no room and takes none.
+        assert_eq!(go(&live, DevicePolicy::OnePerKind, 2), [1, 2, 3]);
+        assert!(go(&live[..3], DevicePolicy::OnePerKind, 9).is_empty());
+    }
+
+    #[test]
+    fn whoever_looks_says_the_same_and_the_newest_stays() {
+        let policies = [DevicePolicy::Many, DevicePolicy::OnePerKind, DevicePolicy::One];
+        for seed in 0..200_u64 {
+            let names = ["a", "b", "c"];
+            let pick = |n: u64, by: u64| names[usize::try_from((seed / by + n * n) % 3).unwrap()];
+            let mut sessions: Vec<_> =
+                (1..7).map(|n| (n, (n * 5 + seed) % 7 + 1, pick(n, 1), pick(n, 3))).collect();
+            sessions.dedup_by_key(|session| session.1);
+            let one_way = live(&sessions);
+            sessions.reverse();
+            let other_way = live(&sessions);
+            let newest = sessions.iter().max_by_key(|session| session.1).unwrap().0;
+            for (policy, most) in policies.into_iter().flat_map(|policy| [(policy, 1), (policy, 3)])
+            {
+                let gone = go(&one_way, policy, most);
+                assert_eq!(gone, go(&other_way, policy, most));
+                assert!(!gone.contains(&newest) && sessions.len() - gone.len() <= most);
+            }
+        }
     }
 }

@@ -1,30 +1,33 @@
 //! What the IM keeps in shared memory, in one place: columns of the session table, the index from
-//! users to sessions, the last message id.
+//! users to sessions, the last message id, the last login.
 //!
 //! Knows rows and no connection's traffic. Cells of the index are hints: whoever finds one verifies it
-//! against the row. Invariants: 1. A session is logged in exactly while its `im_logged_in_at` is not
-//! 0; that word is written last on the way in and first on the way out. 2. While a hint of a session
-//! is in the index, the row names its user, so whoever closes the row, also after a crash, can remove
-//! the hint.
+//! against the row. Invariants: 1. A session is logged in exactly while its `im_login` is not 0; that
+//! word is written last on the way in and first on the way out. 2. While a hint of a session is in the
+//! index, the row names its user, so whoever closes the row, also after a crash, can remove the hint.
+//! 3. No two logins have the same number, whichever workers they came to, and the number of a login is
+//! not above that of one that is begun after it is done. 4. Of two sessions of a user at least the one
+//! whose login is done last finds the other.
 
 use crate::ids::NodeId;
-use crate::message_id::MessageId;
-use crate::protocol::params::{self, KIND_MAX, MODEL_MAX};
+use crate::message_id::{self, MessageId};
+use crate::protocol::params::{Device, KIND_MAX, MODEL_MAX};
 use dunlin_server::{AreaRequest, Areas, ConnId, Sessions};
 use dunlin_table::{
     Column, ColumnId, ColumnKind, CounterId, HintIndex, Row, ValueRef, WINDOW_CELLS, WriteError,
     hash_key,
 };
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 const USER: &str = "im_user";
 const DEVICE: &str = "im_device";
 const MODEL: &str = "im_device_model";
 const KIND: &str = "im_device_kind";
-const LOGGED_IN_AT: &str = "im_logged_in_at";
+const LOGIN: &str = "im_login";
 
 const USERS_AREA: &str = "im.users";
 const MESSAGE_ID_AREA: &str = "im.message_id";
+const LAST_LOGIN_AREA: &str = "im.last_login";
 const NODE_AREA: &str = "im.node";
 const SEED_AREA: &str = "im.seed";
 
@@ -42,7 +45,7 @@ pub(crate) fn columns() -> Vec<Column> {
         text(DEVICE, crate::ids::NAME_MAX),
         text(MODEL, MODEL_MAX),
         text(KIND, KIND_MAX),
-        Column { name: LOGGED_IN_AT.into(), kind: ColumnKind::Counter },
+        Column { name: LOGIN.into(), kind: ColumnKind::Counter },
     ]
 }
 
@@ -53,6 +56,7 @@ pub(crate) fn areas(max_sessions: u32) -> Vec<AreaRequest> {
     vec![
         AreaRequest { name: USERS_AREA, words: users },
         AreaRequest { name: MESSAGE_ID_AREA, words: 1 },
+        AreaRequest { name: LAST_LOGIN_AREA, words: 1 },
         AreaRequest { name: NODE_AREA, words: 1 },
         AreaRequest { name: SEED_AREA, words: 1 },
     ]
@@ -69,8 +73,8 @@ pub(crate) struct Account {
     pub(crate) model: String,
     /// Its kind, empty if not told.
     pub(crate) kind: String,
-    /// Since when, Unix milliseconds; never 0.
-    pub(crate) logged_in_at_ms: u64,
+    /// The number of the login: a later login has a larger one. Never 0.
+    pub(crate) login: u64,
 }
 
 /// A session that is open and logged in.
@@ -101,10 +105,11 @@ pub(crate) struct Tables {
     device: ColumnId,
     model: ColumnId,
     kind: ColumnId,
-    logged_in_at: CounterId,
+    login: CounterId,
     users: HintIndex,
     seed: u64,
     last_message: &'static AtomicU64,
+    last_login: &'static AtomicU64,
     /// This server among others.
     pub(crate) node: NodeId,
 }
@@ -125,10 +130,11 @@ impl Tables {
             device: column(DEVICE),
             model: column(MODEL),
             kind: column(KIND),
-            logged_in_at: sessions.counter_column(LOGGED_IN_AT).expect(asked),
+            login: sessions.counter_column(LOGIN).expect(asked),
             users: HintIndex::new(windows(sessions.capacity()), users).expect(asked),
             seed: settle(word(SEED_AREA), seed),
             last_message: word(MESSAGE_ID_AREA),
+            last_login: word(LAST_LOGIN_AREA),
             node: NodeId(settle(word(NODE_AREA), node)),
         }
     }
@@ -146,31 +152,34 @@ impl Tables {
         &self,
         sessions: &Sessions,
         conn: ConnId,
-        login: &params::Login<'_>,
+        user: &str,
+        device: &Device<'_>,
         unix_ms: u64,
     ) -> Result<(), EnterError> {
-        let user = login.user.as_str();
         sessions.write(
             conn,
             &[
                 (self.user, ValueRef::Str(user)),
-                (self.device, ValueRef::Str(login.device.id.as_str())),
-                (self.model, ValueRef::Str(&login.device.model)),
-                (self.kind, ValueRef::Str(&login.device.kind)),
+                (self.device, ValueRef::Str(device.id.as_str())),
+                (self.model, ValueRef::Str(&device.model)),
+                (self.kind, ValueRef::Str(&device.kind)),
             ],
         )?;
         if let Err(full) = self.insert(sessions, conn, user) {
             self.clear_row(sessions, conn);
             return Err(full);
         }
-        self.set_logged_in_at(sessions, conn, unix_ms.max(1));
+        self.set_login(sessions, conn, message_id::draw(self.last_login, unix_ms));
+        // Two logins at one time, on two workers, each write their own word and then look for the
+        // other's: without the fence both might look before the other's write is seen (invariant 4).
+        fence(Ordering::SeqCst);
         Ok(())
     }
 
     /// Logs a session out; does nothing to one that is not logged in. Also called when the row is
     /// about to be freed, whatever became of its worker.
     pub(crate) fn leave(&self, sessions: &Sessions, conn: ConnId) {
-        self.set_logged_in_at(sessions, conn, 0);
+        self.set_login(sessions, conn, 0);
         let Some(row) = sessions.read(conn) else { return };
         let user = row.str(self.user);
         if !user.is_empty() {
@@ -181,14 +190,14 @@ impl Tables {
 
     /// Whether a session is logged in, in whichever phase its connection is.
     pub(crate) fn is_logged_in(&self, sessions: &Sessions, conn: ConnId) -> bool {
-        self.logged_in_at(sessions, conn) != 0
+        self.login(sessions, conn) != 0
     }
 
     /// Who is logged in on a session; `None` if nobody is.
     pub(crate) fn account(&self, sessions: &Sessions, conn: ConnId) -> Option<Account> {
-        let logged_in_at_ms = self.logged_in_at(sessions, conn);
-        let row = sessions.read(conn).filter(|_| logged_in_at_ms != 0)?;
-        Some(self.account_of(&row, logged_in_at_ms))
+        let login = self.login(sessions, conn);
+        let row = sessions.read(conn).filter(|_| login != 0)?;
+        Some(self.account_of(&row, login))
     }
 
     /// The open sessions a user is logged in on, oldest login first.
@@ -205,7 +214,7 @@ impl Tables {
                 live.push(LiveSession { conn, account });
             }
         });
-        live.sort_unstable_by_key(|session| (session.account.logged_in_at_ms, session.conn));
+        live.sort_unstable_by_key(|session| session.account.login);
         live
     }
 
@@ -245,25 +254,25 @@ impl Tables {
         }
     }
 
-    fn account_of(&self, row: &Row, logged_in_at_ms: u64) -> Account {
+    fn account_of(&self, row: &Row, login: u64) -> Account {
         Account {
             user: row.str(self.user).to_owned(),
             device: row.str(self.device).to_owned(),
             model: row.str(self.model).to_owned(),
             kind: row.str(self.kind).to_owned(),
-            logged_in_at_ms,
+            login,
         }
     }
 
-    fn logged_in_at(&self, sessions: &Sessions, conn: ConnId) -> u64 {
+    fn login(&self, sessions: &Sessions, conn: ConnId) -> u64 {
         // Acquire: with the release below, whoever sees the login sees the row and the hint too.
-        let word = sessions.counter(conn, self.logged_in_at);
+        let word = sessions.counter(conn, self.login);
         word.map_or(0, |word| word.load(Ordering::Acquire))
     }
 
-    fn set_logged_in_at(&self, sessions: &Sessions, conn: ConnId, unix_ms: u64) {
-        if let Some(word) = sessions.counter(conn, self.logged_in_at) {
-            word.store(unix_ms, Ordering::Release);
+    fn set_login(&self, sessions: &Sessions, conn: ConnId, login: u64) {
+        if let Some(word) = sessions.counter(conn, self.login) {
+            word.store(login, Ordering::Release);
         }
     }
 

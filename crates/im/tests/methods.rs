@@ -1,6 +1,6 @@
 //! Every method: good input, wrong type, missing field, too long, wrong state.
 
-use crate::support::{House, request};
+use crate::support::House;
 use dunlin_im::protocol::METHODS;
 use serde_json::{Value, json};
 
@@ -141,57 +141,4 @@ fn a_logout_leaves_the_socket_and_lets_another_user_in() {
     let answer = house.call(bob, "presence", users);
     assert_eq!(answer["result"]["users"]["zoe"]["online"], true);
     assert_eq!(answer["result"]["users"]["ann"]["online"], false);
-}
-
-#[test]
-fn one_sees_ones_own_sessions_and_nobody_elses() {
-    let mut house = House::new(&[], 8);
-    let phone = house.login("ann", "phone");
-    house.worker.pass(5);
-    let desk = house.login("ann", "desk");
-    house.login("bob", "phone");
-    let answer = house.call(desk, "sessions", json!(null));
-    let sessions = answer["result"]["sessions"].as_array().unwrap();
-    let seen: Vec<_> = sessions.iter().map(|one| (&one["session"], &one["device"])).collect();
-    let (phone, desk) = (json!(phone.to_string()), json!(desk.to_string()));
-    assert_eq!(seen, [(&phone, &json!("phone")), (&desk, &json!("desk"))]);
-    assert_eq!(sessions[0]["ip"], "192.0.2.7");
-    assert!(sessions[0]["connected_at"].is_u64() && sessions[0]["last_active"].is_u64());
-}
-
-#[test]
-fn a_kick_closes_ones_own_other_devices_only() {
-    let mut house = House::new(&[], 8);
-    let (desk, phone, twin) =
-        (house.login("ann", "desk"), house.login("ann", "phone"), house.login("ann", "phone"));
-    let bob = house.login("bob", "phone");
-    let said = house.say(desk, &request("kick", json!({"device": "phone"})));
-    assert_eq!(said.answers[0]["result"], json!({"kicked": 2}));
-    assert_eq!(said.closed, [(phone, 4510), (twin, 4510)]);
-    let bye = &said.told[0].1["params"];
-    assert_eq!((&bye["code"], &bye["reconnect"]), (&json!(4510), &json!(false)));
-    assert_eq!(bye["after_ms"], json!([0, 0]));
-    assert!(house.worker.table().is_established(bob));
-    let again = house.call(desk, "kick", json!({"device": "phone"}));
-    assert_eq!(again["result"], json!({"kicked": 0}));
-    let own = house.fail(desk, "kick", json!({"device": "desk"}));
-    assert_eq!(own, (-32003, "own_device".into()));
-}
-
-#[test]
-fn the_newest_login_wins_over_the_oldest() {
-    let mut house = House::new(&[("im.max_devices", "2")], 8);
-    let first = house.login("ann", "a");
-    house.worker.pass(1);
-    let second = house.login("ann", "b");
-    house.worker.pass(1);
-    let third = house.open();
-    let login = json!({"user": "ann", "device": {"id": "c"}});
-    let said = house.say(third, &request("login", login));
-    assert!(said.answers[0]["result"].is_object());
-    assert_eq!(said.closed, [(first, 4510)]);
-    assert_eq!(said.told[0].0, first);
-    assert_eq!(said.told[0].1["method"], "bye");
-    let answer = house.call(second, "sessions", json!({}));
-    assert_eq!(answer["result"]["sessions"].as_array().unwrap().len(), 2);
 }

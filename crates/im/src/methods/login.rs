@@ -18,15 +18,18 @@ pub(super) fn login<'a>(
     context: &mut Context<'_, ImApp>,
     conn: ConnId,
     params: Option<&'a RawValue>,
+    close: &mut Option<CloseReason>,
 ) -> Result<Outcome<'a>, CallError> {
     let login = params::Login::read(params)?;
     let time = context.unix_ms();
-    app.tables().enter(context.table(), conn, &login, time).map_err(refuse)?;
+    let entered =
+        app.tables().enter(context.table(), conn, login.user.as_str(), &login.device, time);
+    entered.map_err(refuse)?;
     let heartbeat_ms = app.config.heartbeat_ms;
-    let deadline = context.now() + heartbeat_ms;
     context.set_heartbeat(conn, Some(heartbeat_ms));
-    context.set_deadline(conn, Some(deadline));
-    close_surplus(app, context, conn, login.user.as_str());
+    if close_surplus(app, context, conn) {
+        *close = Some(CloseReason::Replaced);
+    }
     let params::Login { user, device } = login;
     let session = conn.to_string();
     Ok(Outcome::LoggedIn(LoggedIn { user, device: device.id, session, heartbeat_ms, time }))
@@ -44,12 +47,16 @@ impl Caller<'_, '_> {
     }
 }
 
-/// Closes the oldest sessions of a user who has more than `im.max_devices`.
-fn close_surplus(app: &ImApp, context: &mut Context<'_, ImApp>, newest: ConnId, user: &str) {
-    let live = app.tables().live_sessions(context.table(), user);
-    for conn in session::surplus(&live, newest, app.config.max_devices) {
-        ImApp::say_bye(context, conn, CloseReason::Replaced);
+/// Closes the sessions of a user that the one which has just logged in leaves no place for. True if a
+/// newer login, at the same time on another worker, leaves none for this one.
+fn close_surplus(app: &ImApp, context: &mut Context<'_, ImApp>, own: ConnId) -> bool {
+    let Some(account) = app.tables().account(context.table(), own) else { return false };
+    let live = app.tables().live_sessions(context.table(), &account.user);
+    let surplus = session::surplus(&live, app.config.devices, app.config.max_devices);
+    for conn in surplus.iter().filter(|conn| **conn != own) {
+        ImApp::say_bye(context, *conn, CloseReason::Replaced);
     }
+    surplus.contains(&own)
 }
 
 fn refuse(error: EnterError) -> CallError {

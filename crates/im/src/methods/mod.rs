@@ -10,6 +10,7 @@ mod messages;
 mod presence;
 
 use crate::app::ImApp;
+use crate::close::CloseReason;
 use crate::protocol::reply::{
     self, Done, Kicked, LoggedIn, OwnSessions, Pong, PresenceAnswer, Sent,
 };
@@ -21,23 +22,36 @@ use dunlin_server::{ConnId, Context};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-/// Does what a text asks for, and gives the text of the answer if there is one.
+/// What is to be said to who sent a text.
+#[derive(Debug, Default)]
+pub(crate) struct Answer {
+    /// The text of the answer; a notification gets none.
+    pub(crate) text: Option<String>,
+    /// Why the connection is closed after it, if it is.
+    pub(crate) close: Option<CloseReason>,
+}
+
+/// Does what a text asks for.
 pub(crate) fn answer(
     app: &ImApp,
     context: &mut Context<'_, ImApp>,
     conn: ConnId,
     text: &str,
-) -> Option<String> {
+) -> Answer {
     let call = match decode(text) {
         Ok(call) => call,
-        Err(refused) => return Some(reply::error(refused.id, &refused.error)),
+        Err(refused) => {
+            let text = reply::error(refused.id, &refused.error);
+            return Answer { text: Some(text), close: None };
+        }
     };
-    let outcome = run(app, context, conn, &call);
-    let id = call.id?;
-    Some(match outcome {
+    let mut close = None;
+    let outcome = run(app, context, conn, &call, &mut close);
+    let text = call.id.map(|id| match outcome {
         Ok(outcome) => reply::result(id, &outcome),
         Err(error) => reply::error(Some(id), &error),
-    })
+    });
+    Answer { text, close }
 }
 
 /// The result of a method.
@@ -66,6 +80,7 @@ fn run<'a>(
     context: &mut Context<'_, ImApp>,
     conn: ConnId,
     call: &Call<'a>,
+    close: &mut Option<CloseReason>,
 ) -> Result<Outcome<'a>, CallError> {
     let method = call.method.map_err(|UnknownMethod| {
         CallError::new(Code::MethodNotFound, "there is no such method in this version")
@@ -77,7 +92,7 @@ fn run<'a>(
             params::read_none(call.params)?;
             return Ok(Outcome::Pong(Pong { time: context.unix_ms() }));
         }
-        (Method::Login, _) => return login::login(app, context, conn, call.params),
+        (Method::Login, _) => return login::login(app, context, conn, call.params, close),
         (_, Some(account)) => account,
         // `permit` lets only the two above through without an account.
         (_, None) => return Err(CallError::new(Code::LoginRequired, "log in first")),
