@@ -27,6 +27,7 @@ pub(crate) enum Verb {
     Balance(Balance),
     Drain(Drain),
     Bench(Bench),
+    Token(Token),
 }
 
 /// Run the server.
@@ -145,6 +146,36 @@ pub(crate) struct Drain {
     pub(crate) worker: u16,
     #[command(flatten)]
     pub(crate) server: ServerFlags,
+}
+
+/// Mint a login token, by the first key of the config that can sign.
+///
+/// An HS256 key signs by itself, another where auth.keys names its private key (sign=FILE). No server
+/// needs to run.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: dunlin token -c /etc/dunlin/dunlin.toml --user ann --ttl 600")]
+pub(crate) struct Token {
+    /// Read this config file [default: as `dunlin serve` finds it]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Set any key; may be given again
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Who the token is for
+    #[arg(long, value_name = "U")]
+    pub(crate) user: String,
+    /// How many seconds it holds
+    #[arg(long, value_name = "S", default_value_t = 3_600)]
+    pub(crate) ttl: u64,
+    /// The only device it is for; any if it is not given
+    #[arg(long, value_name = "D")]
+    pub(crate) device: Option<String>,
+    /// Sign by the key of this name
+    #[arg(long, value_name = "K")]
+    pub(crate) kid: Option<String>,
+    /// Rooms the user belongs to
+    #[arg(long, value_name = "R,…", value_delimiter = ',')]
+    pub(crate) rooms: Vec<String>,
 }
 
 /// Which server is meant.

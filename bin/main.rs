@@ -17,6 +17,7 @@ mod settings_file;
 mod status;
 mod stop;
 mod terminal;
+mod token;
 
 use clap::Parser;
 use cli::{Cli, Verb};
@@ -54,5 +55,6 @@ fn run(verb: &Verb) -> Result<ExitCode, Failure> {
         Verb::Balance(balance) => control::balance(balance),
         Verb::Drain(drain) => control::drain(drain),
         Verb::Bench(bench) => bench::run(bench),
+        Verb::Token(token) => token::run(token),
     }
 }

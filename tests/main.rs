@@ -24,3 +24,4 @@ mod stop;
 mod support;
 mod survive;
 mod timeouts;
+mod tokens;

@@ -3,6 +3,8 @@
 use crate::support::Server;
 use crate::support::outside::{NODE, PYTHON, PYTHON_HTTP};
 use crate::support::process;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 const CHAT: &str = "[server]\nworkers = 2";
@@ -72,6 +74,27 @@ fn python_is_refused_by_a_full_table_and_accepted_again() {
 #[test]
 fn node_is_refused_by_a_full_table_and_accepted_again() {
     NODE.plays("full", &Server::start(FULL));
+}
+
+#[test]
+fn python_comes_in_by_a_token_and_goes_when_it_ends() {
+    let line = "kid=h alg=HS256 file=token.key";
+    let auth = format!("keys = [\"{line}\"]\nleeway = \"0s\"\nexpiry_grace = \"200ms\"");
+    let starter = Server::configure(&format!("[auth]\nmode = \"token\"\n{auth}\n"));
+    let key = starter.dir().path().join("token.key");
+    std::fs::write(&key, "5c0e7a31d9b84f62a7e31b0c95d4f802\n").expect("a file");
+    std::fs::set_permissions(&key, Permissions::from_mode(0o600)).expect("its mode");
+    PYTHON.plays("token", &starter.start());
+}
+
+#[test]
+fn node_comes_in_by_tokens_of_three_algorithms() {
+    let keys = concat!(env!("CARGO_MANIFEST_DIR"), "/crates/im/tests/keys");
+    let line =
+        |alg: &str| format!("\"kid={alg} alg={alg} file={keys}/{}.pub.pem\"", alg.to_lowercase());
+    let lines = ["RS256", "ES256", "EdDSA"].map(line).join(", ");
+    let auth = format!("keys = [{lines}]\nissuer = \"node\"\naudience = \"dunlin\"");
+    NODE.plays("token", &Server::start(&format!("[auth]\nmode = \"token\"\n{auth}\n")));
 }
 
 #[test]

@@ -6,7 +6,7 @@
 // The same scenarios as in chat.py.
 
 import assert from "node:assert/strict";
-import { randomBytes } from "node:crypto";
+import { randomBytes, sign } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import WebSocket from "ws";
@@ -231,6 +231,37 @@ scenarios.deflate = async (url, runDir) => {
   assert.equal(plain.answered, undefined);
   await plain.call("send", { to: { user: "ann" }, body });
   assert.equal((await plain.notification("message")).body, body);
+};
+
+/** A token by a private key of the tests, made by Node alone. */
+async function jwt(alg, claims) {
+  const part = (data) => Buffer.from(data).toString("base64url");
+  const place = new URL(`../../crates/im/tests/keys/${alg.toLowerCase()}.pem`, import.meta.url);
+  const header = { alg, typ: "JWT", kid: alg };
+  const message = `${part(JSON.stringify(header))}.${part(JSON.stringify(claims))}`;
+  const key = { key: await readFile(place, "utf8"), dsaEncoding: "ieee-p1363" };
+  const hash = alg === "EdDSA" ? null : "sha256";
+  return `${message}.${part(sign(hash, Buffer.from(message), key))}`;
+}
+
+/** In by tokens of each algorithm with a public key, and not by one of them for another. */
+scenarios.token = async (url) => {
+  const exp = Math.floor(Date.now() / 1000) + 60;
+  for (const alg of ["RS256", "ES256", "EdDSA"]) {
+    const client = await Client.open(url);
+    const token = await jwt(alg, { sub: alg, exp, aud: ["dunlin", "other"], iss: "node" });
+    const login = await client.call("login", { token, device: { id: "node" } });
+    assert.deepEqual([login.user, login.expires], [alg, exp * 1000]);
+    const other = await jwt(alg, { sub: alg, exp: exp + 60, aud: "dunlin", iss: "node" });
+    assert.equal((await client.call("refresh", { token: other })).expires, (exp + 60) * 1000);
+    const [, claims] = other.split(".");
+    const [header, , signature] = token.split(".");
+    const params = { token: `${header}.${claims}.${signature}` };
+    client.socket.send(JSON.stringify({ id: 9, method: "refresh", params }));
+    const { error } = await client.take((object) => object.id === 9);
+    assert.deepEqual([error.code, error.data.reason], [-32001, "auth_failed"]);
+    assert.equal(await client.close(), 1000);
+  }
 };
 
 const [scenario, url, runDir] = process.argv.slice(2);

@@ -7,6 +7,9 @@ The same scenarios as in chat.mjs.
 """
 
 import asyncio
+import base64
+import hashlib
+import hmac
 import json
 import os
 import sys
@@ -204,9 +207,47 @@ async def full(url, run_dir):
     assert (await clients[0].call("presence", {"users": ["next"]}))["users"]["next"]["online"]
 
 
+def jwt(run_dir, claims):
+    """A token by the secret beside the run directory, made by Python alone."""
+    def part(data):
+        return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+    with open(os.path.join(run_dir, "..", "token.key"), "rb") as key:
+        secret = key.read().rstrip(b"\n")
+    header = {"alg": "HS256", "typ": "JWT", "kid": "h"}
+    message = part(json.dumps(header).encode()) + b"." + part(json.dumps(claims).encode())
+    return (message + b"." + part(hmac.digest(secret, message, hashlib.sha256))).decode()
+
+
+async def token(url, run_dir):
+    """In by a token that no code of dunlin made; out when it ends, and not a moment before."""
+    now = time.time()
+    first = jwt(run_dir, {"sub": "ann", "iat": now, "nbf": now, "exp": now + 1, "device": "python"})
+    last = jwt(run_dir, {"sub": "ann", "exp": int(now) + 3})
+    client = await Client.open(url)
+    login = await client.call("login", {"token": first, "device": {"id": "python"}})
+    assert login["user"] == "ann" and abs(login["expires"] - (now + 1) * 1000) < 2, login
+    refreshed = await client.call("refresh", {"token": last})
+    assert refreshed["expires"] == (int(now) + 3) * 1000, refreshed
+    offset = time.time() * 1000 - (await client.call("ping", {}))["time"]
+    while time.time() * 1000 < refreshed["expires"] + 200 + offset - 100:
+        await client.call("ping", {})
+        await asyncio.sleep(0.01)
+    code, bye = await client.closed()
+    took = time.time() * 1000 - offset - refreshed["expires"]
+    assert code == bye["code"] == 4502 and not bye["reconnect"], (code, bye)
+    assert 180 <= took <= 2200, took
+    client = await Client.open(url)
+    for claims in [{"sub": "ann", "exp": now - 60}, {"sub": "ann"}, {"exp": now + 60}, {"sub": 7, "exp": now + 60}]:
+        request = {"token": jwt(run_dir, claims), "device": {"id": "python"}}
+        await client.socket.send(json.dumps({"id": 1, "method": "login", "params": request}))
+        error = (await client.read())["error"]
+        assert error["code"] == -32001, error
+
+
 SCENARIOS = {
     "chat": chat, "login-timeout": login_timeout, "silence": silence, "pings": pings, "full": full,
-    "deflate": deflate,
+    "deflate": deflate, "token": token,
 }
 
 

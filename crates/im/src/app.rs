@@ -3,13 +3,14 @@
 //! Invariant: between two hooks a worker keeps nothing but its settings and handles on shared memory,
 //! so any worker may go on with any connection.
 
+use crate::auth::{KeyError, Keyring, Mode};
 use crate::close::{self, CloseReason};
 use crate::config::{ConfigError, ImConfig, listen_addresses};
 use crate::http;
 use crate::methods;
 use crate::protocol::notification::{self, Hello, Reconnect};
 use crate::session;
-use crate::tables::{self, Tables};
+use crate::tables::{self, AuthCount, Tables};
 use dunlin_server::settings::Settings;
 use dunlin_server::{
     App, AreaRequest, Closed, ConnId, Context, Handshake, MasterContext, Message, Reply, Request,
@@ -25,6 +26,8 @@ pub(crate) const RECONNECT: Reconnect = Reconnect { base_ms: 500, max_ms: 30_000
 #[derive(Debug)]
 pub struct ImApp {
     pub(crate) config: ImConfig,
+    /// As the config says, read at the start and at each reload.
+    pub(crate) keyring: Keyring,
     max_sessions: u32,
     /// Random words for the node's id and the index's seed, drawn once for all processes.
     random: [u64; 2],
@@ -38,6 +41,9 @@ pub enum NewError {
     /// The settings are not usable.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A key that tokens would be checked with is not usable.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// The kernel gave no random bytes.
     #[error("no random bytes from the kernel: {0}")]
     Random(getrandom::Error),
@@ -59,9 +65,11 @@ impl ImApp {
     pub fn new(settings: &Settings) -> Result<Self, NewError> {
         let config = ImConfig::from_settings(settings)?;
         config.check_open_mode(&listen_addresses(settings))?;
+        let keyring = load_keys(&config)?;
         let random = || getrandom::u64().map_err(NewError::Random);
         Ok(Self {
             config,
+            keyring,
             max_sessions: u32::try_from(settings.count("table.max_sessions")).unwrap_or(u32::MAX),
             random: [random()?, random()?],
             tables: None,
@@ -88,6 +96,7 @@ impl ImApp {
     /// Gives a session the time to log in that every new one has.
     pub(crate) fn await_login(&self, context: &mut Context<'_, Self>, conn: ConnId) {
         context.set_heartbeat(conn, None);
+        context.set_deadline_limit(conn, None);
         let deadline = context.now() + self.config.login_timeout_ms;
         context.set_deadline(conn, Some(deadline));
     }
@@ -101,6 +110,14 @@ impl ImApp {
             max_message: self.config.max_message_bytes,
             reconnect: RECONNECT,
         }
+    }
+}
+
+/// The keys of the token mode; in the open mode none is read.
+fn load_keys(config: &ImConfig) -> Result<Keyring, KeyError> {
+    match config.auth.mode {
+        Mode::Open => Ok(Keyring::default()),
+        Mode::Token => Keyring::load(&config.auth.keys),
     }
 }
 
@@ -121,6 +138,16 @@ impl App for ImApp {
         let logged_in = self.tables().count_logged_in(master.sessions);
         json!({
             "sessions": {"logged_in": logged_in},
+            "auth": {
+                "mode": match self.config.auth.mode {
+                    Mode::Open => "open",
+                    Mode::Token => "token",
+                },
+                "keys": self.keyring.len(),
+                "logins": self.tables().counted(AuthCount::LoggedIn),
+                "refused": self.tables().counted(AuthCount::Refused),
+                "expired": self.tables().counted(AuthCount::Expired),
+            },
             "redis": {"configured": false, "connected": false, "last_error": null},
         })
     }
@@ -138,6 +165,7 @@ impl App for ImApp {
         let sentence = |error: ConfigError| error.to_string();
         let config = ImConfig::from_settings(settings).map_err(sentence)?;
         config.check_open_mode(master.listen).map_err(sentence)?;
+        self.keyring = load_keys(&config).map_err(|error| error.to_string())?;
         self.config = config;
         Ok(())
     }
@@ -192,10 +220,14 @@ impl App for ImApp {
     }
 
     fn deadline(&mut self, context: &mut Context<'_, Self>, conn: ConnId) {
-        let moved = context.table().deadline(conn).is_some_and(|at| at > context.now());
-        if !moved {
-            let logged_in = self.tables().is_logged_in(context.table(), conn);
-            Self::say_bye(context, conn, session::overdue(logged_in));
+        let (table, now) = (context.table(), context.now());
+        if table.deadline(conn).is_some_and(|at| at > now) {
+            return; // It moved meanwhile.
+        }
+        let expired = table.deadline_limit(conn).is_some_and(|at| at <= now);
+        let reason = session::overdue(self.tables().is_logged_in(table, conn), expired);
+        if Self::say_bye(context, conn, reason) && reason == CloseReason::TokenExpired {
+            self.tables().count(AuthCount::Expired);
         }
     }
 

@@ -17,6 +17,10 @@ pub enum CloseReason {
     HeartbeatTimeout,
     /// No login within `im.login_timeout`.
     LoginTimeout,
+    /// Its token has expired, and no other was given in time.
+    TokenExpired,
+    /// Too many tokens were refused.
+    TokensRefused,
     /// A newer login of the same user took the place (`im.devices`, `im.max_devices`).
     Replaced,
     /// Another device of the same user asked for it by `kick`.
@@ -24,11 +28,13 @@ pub enum CloseReason {
 }
 
 /// Every reason, for tables and tests.
-pub const CLOSE_REASONS: [CloseReason; 6] = [
+pub const CLOSE_REASONS: [CloseReason; 8] = [
     CloseReason::Stopping,
     CloseReason::BinaryNotTaken,
     CloseReason::HeartbeatTimeout,
     CloseReason::LoginTimeout,
+    CloseReason::TokenExpired,
+    CloseReason::TokensRefused,
     CloseReason::Replaced,
     CloseReason::KickedByOwnDevice,
 ];
@@ -42,6 +48,7 @@ impl CloseReason {
             Self::BinaryNotTaken => 1003,
             Self::HeartbeatTimeout => 4002,
             Self::LoginTimeout => 4501,
+            Self::TokenExpired | Self::TokensRefused => 4502,
             Self::Replaced | Self::KickedByOwnDevice => 4510,
         }
     }
@@ -54,6 +61,8 @@ impl CloseReason {
             Self::BinaryNotTaken => "binary messages are not taken",
             Self::HeartbeatTimeout => "nothing was heard for longer than the heartbeat",
             Self::LoginTimeout => "no login in time",
+            Self::TokenExpired => "the token has expired",
+            Self::TokensRefused => "too many tokens were refused",
             Self::Replaced => "replaced by a newer login of this user",
             Self::KickedByOwnDevice => "closed by another device of this user",
         }

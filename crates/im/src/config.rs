@@ -4,6 +4,7 @@
 //! `server.listen`); knows nothing of files and flags. Invariant: an [`ImConfig`] is usable as it is;
 //! nobody checks a bound again.
 
+use crate::auth::{AuthConfig, AuthConfigError, Mode};
 use dunlin_server::settings::{KeyKind, KeySpec, Settings};
 use std::net::SocketAddr;
 
@@ -16,63 +17,90 @@ const MIB: u64 = 1 << 20;
 
 /// Every key of the IM.
 pub const IM_KEYS: &[KeySpec] = &[
-    KeySpec {
-        key: "im.login_timeout",
-        kind: KeyKind::Duration { min_ms: 100, max_ms: DAY_MS },
-        default: "\"10s\"",
-        reloadable: true,
-        secret: false,
-        doc: "How long a connection may stay without a login.",
-    },
-    KeySpec {
-        key: "im.heartbeat",
-        kind: KeyKind::Duration { min_ms: 100, max_ms: DAY_MS },
-        default: "\"60s\"",
-        reloadable: true,
-        secret: false,
-        doc: "After how much silence a session that is logged in is closed; any frame counts.",
-    },
-    KeySpec {
-        key: "im.max_body",
-        kind: KeyKind::Size { min: 1, max: 64 * MIB },
-        default: "\"64KiB\"",
-        reloadable: true,
-        secret: false,
-        doc: "The largest body of a message or signal, as JSON text.",
-    },
-    KeySpec {
-        key: "im.devices",
-        kind: KeyKind::Choice(&["many", "one_per_kind", "one"]),
-        default: "\"many\"",
-        reloadable: true,
-        secret: false,
-        doc: "On how many devices a user may be logged in; the newer login wins.",
-    },
-    KeySpec {
-        key: "im.max_devices",
-        kind: KeyKind::Count { min: 1, max: MAX_DEVICES_BOUND },
-        default: "16",
-        reloadable: true,
-        secret: false,
-        doc: "Sessions one user may have; a login above that closes the user's oldest session.",
-    },
+    reload(
+        "im.login_timeout",
+        KeyKind::Duration { min_ms: 100, max_ms: DAY_MS },
+        "\"10s\"",
+        "How long a connection may stay without a login.",
+    ),
+    reload(
+        "im.heartbeat",
+        KeyKind::Duration { min_ms: 100, max_ms: DAY_MS },
+        "\"60s\"",
+        "After how much silence a session that is logged in is closed; any frame counts.",
+    ),
+    reload(
+        "im.max_body",
+        KeyKind::Size { min: 1, max: 64 * MIB },
+        "\"64KiB\"",
+        "The largest body of a message or signal, as JSON text.",
+    ),
+    reload(
+        "im.devices",
+        KeyKind::Choice(&["many", "one_per_kind", "one"]),
+        "\"many\"",
+        "On how many devices a user may be logged in; the newer login wins.",
+    ),
+    reload(
+        "im.max_devices",
+        KeyKind::Count { min: 1, max: MAX_DEVICES_BOUND },
+        "16",
+        "Sessions one user may have; a login above that closes the user's oldest session.",
+    ),
     KeySpec {
         key: "auth.mode",
         kind: KeyKind::Choice(&["open", "token"]),
         default: "\"open\"",
         reloadable: false,
         secret: false,
-        doc: "Who may log in: open lets anybody be any user.",
+        doc: "Who may log in: open lets anybody be any user, token whoever has a signed token.",
     },
+    reload(
+        "auth.allow_open",
+        KeyKind::Bool,
+        "false",
+        "Allow the open mode on addresses other machines can reach.",
+    ),
+    reload("auth.keys", KeyKind::List, "[]", "Keys that tokens are checked with, by kid."),
+    reload("auth.secret_file", KeyKind::Path, "\"\"", "The file of one HS256 key without a kid."),
     KeySpec {
-        key: "auth.allow_open",
-        kind: KeyKind::Bool,
-        default: "false",
+        key: "auth.secret",
+        kind: KeyKind::Text,
+        default: "\"\"",
         reloadable: true,
-        secret: false,
-        doc: "Allow the open mode on addresses other machines can reach.",
+        secret: true,
+        doc: "The same key, from the environment.",
     },
+    reload("auth.issuer", KeyKind::Text, "\"\"", "What iss of a token must be."),
+    reload("auth.audience", KeyKind::Text, "\"\"", "What aud of a token must be or have."),
+    reload(
+        "auth.leeway",
+        KeyKind::Duration { min_ms: 0, max_ms: 600_000 },
+        "\"5s\"",
+        "How far the clocks of who mints tokens may be from the server's.",
+    ),
+    reload(
+        "auth.expiry_grace",
+        KeyKind::Duration { min_ms: 0, max_ms: 3_600_000 },
+        "\"10s\"",
+        "How long after its token's end a session may still refresh it.",
+    ),
+    reload(
+        "auth.max_failures",
+        KeyKind::Count { min: 1, max: 1_000 },
+        "5",
+        "Tokens refused on one connection before it is closed.",
+    ),
 ];
+
+const fn reload(
+    key: &'static str,
+    kind: KeyKind,
+    default: &'static str,
+    doc: &'static str,
+) -> KeySpec {
+    KeySpec { key, kind, default, reloadable: true, secret: false, doc }
+}
 
 /// What the IM was told to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +117,8 @@ pub struct ImConfig {
     pub max_devices: usize,
     /// Whether anybody may log in on an address that other machines can reach.
     pub allow_open: bool,
+    /// Who may log in, and by which keys.
+    pub auth: AuthConfig,
     /// `websocket.max_message`, told to clients.
     pub max_message_bytes: u64,
 }
@@ -107,14 +137,9 @@ pub enum DevicePolicy {
 /// The settings do not go together, or ask for what is not there.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// Tokens are asked for.
-    #[error(
-        "{origin}: auth.mode = \"token\" comes with a later release; this one knows only \"open\""
-    )]
-    TokenMode {
-        /// Where it was written.
-        origin: String,
-    },
+    /// `[auth]` does not go together.
+    #[error(transparent)]
+    Auth(#[from] AuthConfigError),
     /// Anybody from anywhere could be any user.
     #[error(
         "auth.mode = \"open\" lets anybody be any user, and {address} can be reached from other \
@@ -133,10 +158,6 @@ impl ImConfig {
     /// # Errors
     /// See [`ConfigError`].
     pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
-        if settings.text("auth.mode") == "token" {
-            let origin = settings.origin("auth.mode").to_string();
-            return Err(ConfigError::TokenMode { origin });
-        }
         Ok(Self {
             login_timeout_ms: settings.duration_ms("im.login_timeout"),
             heartbeat_ms: settings.duration_ms("im.heartbeat"),
@@ -148,6 +169,7 @@ impl ImConfig {
             },
             max_devices: usize::try_from(settings.count("im.max_devices")).unwrap_or(usize::MAX),
             allow_open: settings.bool("auth.allow_open"),
+            auth: AuthConfig::from_settings(settings)?,
             max_message_bytes: settings.size("websocket.max_message"),
         })
     }
@@ -159,7 +181,7 @@ impl ImConfig {
     pub fn check_open_mode(&self, listen: &[SocketAddr]) -> Result<(), ConfigError> {
         let public = listen.iter().find(|address| !is_loopback(address));
         match public {
-            Some(address) if !self.allow_open => {
+            Some(address) if self.auth.mode == Mode::Open && !self.allow_open => {
                 Err(ConfigError::OpenToOthers { address: *address })
             }
             _ => Ok(()),
@@ -180,7 +202,7 @@ fn is_loopback(address: &SocketAddr) -> bool {
 mod tests {
     use super::*;
     use dunlin_server::config::SERVER_KEYS;
-    use dunlin_server::settings::Layers;
+    use dunlin_server::settings::{FileEntry, FileLayer, Layers, Literal};
 
     fn settings(words: &[(&'static str, &str)]) -> Settings {
         let mut layers = Layers::default();
@@ -200,18 +222,83 @@ mod tests {
             devices: DevicePolicy::Many,
             max_devices: 16,
             allow_open: false,
+            auth: AuthConfig {
+                mode: Mode::Open,
+                keys: vec![],
+                issuer: None,
+                audience: None,
+                leeway_ms: 5_000,
+                expiry_grace_ms: 10_000,
+                max_failures: 5,
+            },
             max_message_bytes: MIB,
         };
         assert_eq!(config, expected);
     }
 
     #[test]
-    fn tokens_come_later_and_say_so() {
-        let error = ImConfig::from_settings(&settings(&[("auth.mode", "token")])).unwrap_err();
+    fn tokens_want_a_key_and_the_open_mode_none() {
+        let auth = |words: &[(&'static str, &str)]| {
+            ImConfig::from_settings(&settings(words)).map(|config| config.auth)
+        };
+        let error = auth(&[("auth.mode", "token")]).unwrap_err().to_string();
+        assert!(error.starts_with("--set: auth.mode = \"token\" needs a key"), "{error}");
+        let file = ("auth.secret_file", "s.key");
+        let single = auth(&[("auth.mode", "token"), file]).unwrap();
+        assert_eq!((single.mode, single.keys.len(), &single.keys[0].kid), (Mode::Token, 1, &None));
+        assert_eq!(single.keys[0].origin, "--set: auth.secret_file");
+        let line = "kid=a alg=RS256 file=a.pem,kid=b alg=HS256 env=B";
+        let all = auth(&[("auth.mode", "token"), ("auth.keys", line), file]).unwrap();
+        assert_eq!(all.keys.len(), 3);
+        let twice = "kid=a alg=RS256 file=a.pem,kid=a alg=HS256 env=B";
+        let error = auth(&[("auth.keys", twice)]).unwrap_err().to_string();
         assert!(
-            error.to_string().starts_with("--set: auth.mode = \"token\" comes with"),
+            error.starts_with("--set: auth.keys: key 2 has the kid of a key before"),
             "{error}"
         );
+        let many: Vec<String> = (0..33).map(|n| format!("kid={n} alg=HS256 file=f")).collect();
+        let error = auth(&[("auth.keys", &many.join(","))]).unwrap_err().to_string();
+        assert!(error.contains("33 keys are more than the 32"), "{error}");
+        assert_eq!(auth(&[("auth.keys", &many[..32].join(","))]).unwrap().keys.len(), 32);
+    }
+
+    #[test]
+    fn the_secret_itself_comes_from_the_environment_only() {
+        let read = |layers| {
+            let settings = Settings::resolve(&[SERVER_KEYS, IM_KEYS], layers).unwrap();
+            ImConfig::from_settings(&settings).map(|config| config.auth.keys)
+        };
+        let variable = |text: &str| Layers {
+            environment: vec![("DUNLIN_AUTH__SECRET".into(), text.into())],
+            ..Layers::default()
+        };
+        let keys = read(variable("hush")).unwrap();
+        assert_eq!(keys[0].origin, "DUNLIN_AUTH__SECRET: auth.secret");
+        assert!(!format!("{keys:?}").contains("hush"));
+        // Set to nothing it is a secret, too: an empty one, which no server starts with.
+        assert_eq!(read(variable("")).unwrap().len(), 1);
+        let mut both = variable("hush");
+        both.flag_words("auth.secret_file", "f", "--set");
+        let error = read(both).unwrap_err().to_string();
+        assert!(error.contains("auth.secret_file") && !error.contains("hush"), "{error}");
+        let file = |text: &str| Layers {
+            file: Some(FileLayer {
+                path: "d.toml".into(),
+                entries: vec![FileEntry {
+                    key: "auth.secret".into(),
+                    value: Literal::Text(text.into()),
+                    line: 3,
+                }],
+            }),
+            ..Layers::default()
+        };
+        let error = read(file("hush")).unwrap_err().to_string();
+        assert!(error.starts_with("d.toml:3: auth.secret is taken from"), "{error}");
+        assert!(read(file("")).unwrap().is_empty());
+        let mut flag = Layers::default();
+        flag.flag_words("auth.secret", "hush", "--set");
+        let error = Settings::resolve(&[SERVER_KEYS, IM_KEYS], flag).unwrap_err().to_string();
+        assert!(error.contains("set auth.secret_file to a file that holds it"), "{error}");
     }
 
     #[test]

@@ -7,12 +7,14 @@
 //!
 //! - [`protocol`]: texts to meaning and back, pure.
 //! - [`ids`], [`message_id`], [`close`]: names, message ids, close codes with their policy, pure.
+//! - [`auth`]: keys and tokens, pure but for the reading of key files.
 //! - `session`, `presence`, `router`: decisions, pure.
 //! - `tables`: what is shared, in one place.
 //! - `methods`, `http`, `app`: the shell.
 #![forbid(unsafe_code)]
 
 mod app;
+pub mod auth;
 pub mod close;
 pub mod config;
 mod http;

@@ -25,9 +25,13 @@ pub(crate) fn permit(method: Method, logged_in: bool) -> Result<(), CallError> {
     }
 }
 
-/// Why a session whose deadline has passed is closed.
-pub(crate) fn overdue(logged_in: bool) -> CloseReason {
-    if logged_in { CloseReason::HeartbeatTimeout } else { CloseReason::LoginTimeout }
+/// Why a session whose deadline has passed is closed; `expired`: its token has, too, and its grace.
+pub(crate) fn overdue(logged_in: bool, expired: bool) -> CloseReason {
+    match (logged_in, expired) {
+        (false, _) => CloseReason::LoginTimeout,
+        (true, true) => CloseReason::TokenExpired,
+        (true, false) => CloseReason::HeartbeatTimeout,
+    }
 }
 
 /// Which sessions of a user must go, oldest login first. From the newest login on, a session stays
@@ -77,8 +81,9 @@ mod tests {
                 _ => assert!(before == Err(Code::LoginRequired) && after.is_ok(), "{name}"),
             }
         }
-        assert_eq!(overdue(true).code(), 4002);
-        assert_eq!(overdue(false).code(), 4501);
+        assert_eq!(overdue(true, false).code(), 4002);
+        assert_eq!(overdue(true, true).code(), 4502);
+        assert_eq!(overdue(false, false).code(), 4501);
     }
 
     /// Sessions from what stands for them: number, login, device, kind.

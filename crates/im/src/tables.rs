@@ -24,10 +24,12 @@ const DEVICE: &str = "im_device";
 const MODEL: &str = "im_device_model";
 const KIND: &str = "im_device_kind";
 const LOGIN: &str = "im_login";
+const REFUSED: &str = "im_refused_tokens";
 
 const USERS_AREA: &str = "im.users";
 const MESSAGE_ID_AREA: &str = "im.message_id";
 const LAST_LOGIN_AREA: &str = "im.last_login";
+const AUTH_AREA: &str = "im.auth";
 const NODE_AREA: &str = "im.node";
 const SEED_AREA: &str = "im.seed";
 
@@ -46,6 +48,7 @@ pub(crate) fn columns() -> Vec<Column> {
         text(MODEL, MODEL_MAX),
         text(KIND, KIND_MAX),
         Column { name: LOGIN.into(), kind: ColumnKind::Counter },
+        Column { name: REFUSED.into(), kind: ColumnKind::Counter },
     ]
 }
 
@@ -57,6 +60,7 @@ pub(crate) fn areas(max_sessions: u32) -> Vec<AreaRequest> {
         AreaRequest { name: USERS_AREA, words: users },
         AreaRequest { name: MESSAGE_ID_AREA, words: 1 },
         AreaRequest { name: LAST_LOGIN_AREA, words: 1 },
+        AreaRequest { name: AUTH_AREA, words: AUTH_COUNTS },
         AreaRequest { name: NODE_AREA, words: 1 },
         AreaRequest { name: SEED_AREA, words: 1 },
     ]
@@ -76,6 +80,19 @@ pub(crate) struct Account {
     /// The number of the login: a later login has a larger one. Never 0.
     pub(crate) login: u64,
 }
+
+/// What is counted of logins.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum AuthCount {
+    /// A login that succeeded.
+    LoggedIn,
+    /// A token that was refused, by `login` or `refresh`.
+    Refused,
+    /// A session that was closed because its token had expired.
+    Expired,
+}
+
+const AUTH_COUNTS: usize = 3;
 
 /// A session that is open and logged in.
 #[derive(Clone, Debug)]
@@ -106,10 +123,12 @@ pub(crate) struct Tables {
     model: ColumnId,
     kind: ColumnId,
     login: CounterId,
+    refused: CounterId,
     users: HintIndex,
     seed: u64,
     last_message: &'static AtomicU64,
     last_login: &'static AtomicU64,
+    auth: &'static [AtomicU64],
     /// This server among others.
     pub(crate) node: NodeId,
 }
@@ -131,10 +150,12 @@ impl Tables {
             model: column(MODEL),
             kind: column(KIND),
             login: sessions.counter_column(LOGIN).expect(asked),
+            refused: sessions.counter_column(REFUSED).expect(asked),
             users: HintIndex::new(windows(sessions.capacity()), users).expect(asked),
             seed: settle(word(SEED_AREA), seed),
             last_message: word(MESSAGE_ID_AREA),
             last_login: word(LAST_LOGIN_AREA),
+            auth: areas.words(AUTH_AREA).expect(asked),
             node: NodeId(settle(word(NODE_AREA), node)),
         }
     }
@@ -221,6 +242,30 @@ impl Tables {
     /// How many open sessions are logged in, by a scan.
     pub(crate) fn count_logged_in(&self, sessions: &Sessions) -> usize {
         sessions.established().filter(|conn| self.is_logged_in(sessions, *conn)).count()
+    }
+
+    /// Counts a token that a session brought in vain; gives how many in a row it brought.
+    pub(crate) fn note_refused(&self, sessions: &Sessions, conn: ConnId) -> u64 {
+        self.count(AuthCount::Refused);
+        let word = sessions.counter(conn, self.refused);
+        word.map_or(0, |word| word.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// A session brought a right token.
+    pub(crate) fn forget_refused(&self, sessions: &Sessions, conn: ConnId) {
+        if let Some(word) = sessions.counter(conn, self.refused) {
+            word.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts one more.
+    pub(crate) fn count(&self, what: AuthCount) {
+        self.auth[what as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many were counted since the start.
+    pub(crate) fn counted(&self, what: AuthCount) -> u64 {
+        self.auth[what as usize].load(Ordering::Relaxed)
     }
 
     fn insert(&self, sessions: &Sessions, conn: ConnId, user: &str) -> Result<(), EnterError> {

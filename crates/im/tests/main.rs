@@ -2,8 +2,10 @@
 
 mod deadlines;
 mod devices;
+mod expiry;
 mod hooks;
 mod messages;
 mod methods;
 mod properties;
 mod support;
+mod tokens;

@@ -1,12 +1,15 @@
 //! `login` and `logout`: a session becomes a user's and ceases to be.
 
-use super::{Caller, Outcome};
+use super::{Caller, Outcome, token};
 use crate::app::ImApp;
+use crate::auth::Mode;
 use crate::close::CloseReason;
+use crate::ids::UserId;
+use crate::protocol::params::Device;
 use crate::protocol::reply::{Done, LoggedIn};
 use crate::protocol::{CallError, Code, params};
 use crate::session;
-use crate::tables::EnterError;
+use crate::tables::{AuthCount, EnterError};
 use dunlin_server::{ConnId, Context};
 use serde_json::value::RawValue;
 
@@ -20,19 +23,46 @@ pub(super) fn login<'a>(
     params: Option<&'a RawValue>,
     close: &mut Option<CloseReason>,
 ) -> Result<Outcome<'a>, CallError> {
-    let login = params::Login::read(params)?;
-    let time = context.unix_ms();
-    let entered =
-        app.tables().enter(context.table(), conn, login.user.as_str(), &login.device, time);
-    entered.map_err(refuse)?;
-    let heartbeat_ms = app.config.heartbeat_ms;
-    context.set_heartbeat(conn, Some(heartbeat_ms));
+    let (user, device, expires) = match app.config.auth.mode {
+        Mode::Open => {
+            let params::Login { user, device } = params::Login::read(params)?;
+            (user, device, None)
+        }
+        Mode::Token => {
+            let login = params::TokenLogin::read(params)?;
+            let device = login.device;
+            let claims = token::check(app, context, conn, &login.token, device.id.as_str());
+            let claims = claims.map_err(|refused| refused.answer(close))?;
+            (claims.user, device, Some(claims.expires_ms))
+        }
+    };
+    let outcome = enter(app, context, conn, user, device, expires)?;
     if close_surplus(app, context, conn) {
         *close = Some(CloseReason::Replaced);
     }
-    let params::Login { user, device } = login;
+    Ok(outcome)
+}
+
+fn enter<'a>(
+    app: &ImApp,
+    context: &mut Context<'_, ImApp>,
+    conn: ConnId,
+    user: UserId<'a>,
+    device: Device<'a>,
+    expires: Option<u64>,
+) -> Result<Outcome<'a>, CallError> {
+    let time = context.unix_ms();
+    let entered = app.tables().enter(context.table(), conn, user.as_str(), &device, time);
+    entered.map_err(refuse)?;
+    app.tables().count(AuthCount::LoggedIn);
+    let heartbeat_ms = app.config.heartbeat_ms;
+    // The limit first: the heartbeat keeps to it.
+    let end = expires.map(|expires| token::session_end(app, context, expires));
+    context.set_deadline_limit(conn, end);
+    context.set_heartbeat(conn, Some(heartbeat_ms));
     let session = conn.to_string();
-    Ok(Outcome::LoggedIn(LoggedIn { user, device: device.id, session, heartbeat_ms, time }))
+    let device = device.id;
+    Ok(Outcome::LoggedIn(LoggedIn { user, device, session, heartbeat_ms, expires, time }))
 }
 
 impl Caller<'_, '_> {

@@ -8,11 +8,12 @@ mod devices;
 mod login;
 mod messages;
 mod presence;
+mod token;
 
 use crate::app::ImApp;
 use crate::close::CloseReason;
 use crate::protocol::reply::{
-    self, Done, Kicked, LoggedIn, OwnSessions, Pong, PresenceAnswer, Sent,
+    self, Done, Kicked, LoggedIn, OwnSessions, Pong, PresenceAnswer, Refreshed, Sent,
 };
 use crate::protocol::request::UnknownMethod;
 use crate::protocol::{Call, CallError, Code, Method, decode, params};
@@ -60,6 +61,7 @@ pub(crate) fn answer(
 enum Outcome<'a> {
     Done(Done),
     LoggedIn(LoggedIn<'a>),
+    Refreshed(Refreshed),
     Pong(Pong),
     Sent(Sent),
     Presence(PresenceAnswer<'a>),
@@ -73,6 +75,8 @@ struct Caller<'c, 'e> {
     context: &'c mut Context<'e, ImApp>,
     conn: ConnId,
     account: Account,
+    /// Set where the connection is to be closed once it is answered.
+    close: &'c mut Option<CloseReason>,
 }
 
 fn run<'a>(
@@ -97,7 +101,7 @@ fn run<'a>(
         // `permit` lets only the two above through without an account.
         (_, None) => return Err(CallError::new(Code::LoginRequired, "log in first")),
     };
-    Caller { app, context, conn, account }.run(method, call.params)
+    Caller { app, context, conn, account, close }.run(method, call.params)
 }
 
 impl Caller<'_, '_> {
@@ -107,6 +111,7 @@ impl Caller<'_, '_> {
         params: Option<&'a RawValue>,
     ) -> Result<Outcome<'a>, CallError> {
         match method {
+            Method::Refresh => self.refresh(params),
             Method::Logout => self.logout(params),
             Method::Send => self.send(params),
             Method::Signal => self.signal(params),

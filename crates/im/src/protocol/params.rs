@@ -3,12 +3,14 @@
 //! Knows the shape of parameters and the rules of ids; knows no session. Unknown fields are ignored,
 //! and an optional field may be `null`.
 
+use crate::auth::TOKEN_MAX;
 use crate::ids::{DeviceId, RoomId, UserId, check_name};
 use crate::protocol::code::{CallError, Code};
 use crate::protocol::object::{self, ElementsError, Fields, ObjectError};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use std::fmt;
 
 /// Longest device model, in bytes.
 pub const MODEL_MAX: usize = 64;
@@ -29,6 +31,32 @@ pub struct Login<'a> {
     pub user: UserId<'a>,
     /// On what.
     pub device: Device<'a>,
+}
+
+/// `login` with a token.
+#[derive(Debug)]
+pub struct TokenLogin<'a> {
+    /// What says who it is.
+    pub token: Token<'a>,
+    /// On what.
+    pub device: Device<'a>,
+}
+
+/// `refresh`
+#[derive(Debug)]
+pub struct Refresh<'a> {
+    /// The token in place of the one before.
+    pub token: Token<'a>,
+}
+
+/// A token as it was sent, of at most [`TOKEN_MAX`] bytes.
+pub struct Token<'a>(pub Cow<'a, str>);
+
+/// Nobody may see it.
+impl fmt::Debug for Token<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
 }
 
 /// A device as its client describes it.
@@ -96,16 +124,56 @@ impl<'a> Login<'a> {
     pub fn read(params: Params<'a>) -> Result<Self, CallError> {
         let [user, device] = members(params, ["user", "device"])?;
         let user = text(required(user, "user")?, "user")?;
-        let device = required(device, "device")?;
+        let device = Device::read(device)?;
+        Ok(Self {
+            user: UserId::new(user).map_err(|error| CallError::param("user", error))?,
+            device,
+        })
+    }
+}
+
+impl<'a> TokenLogin<'a> {
+    /// Reads `{token, device: {id, model?, kind?}}`.
+    ///
+    /// # Errors
+    /// -32602 that names the field.
+    pub fn read(params: Params<'a>) -> Result<Self, CallError> {
+        let [token, device] = members(params, ["token", "device"])?;
+        Ok(Self { token: Token::read(token)?, device: Device::read(device)? })
+    }
+}
+
+impl<'a> Refresh<'a> {
+    /// Reads `{token}`.
+    ///
+    /// # Errors
+    /// -32602 that names the field.
+    pub fn read(params: Params<'a>) -> Result<Self, CallError> {
+        let [token] = members(params, ["token"])?;
+        Ok(Self { token: Token::read(token)? })
+    }
+}
+
+impl<'a> Token<'a> {
+    fn read(value: Option<&'a RawValue>) -> Result<Self, CallError> {
+        let token = text(required(value, "token")?, "token")?;
+        if token.len() > TOKEN_MAX {
+            let problem = format_args!("must have at most {TOKEN_MAX} bytes");
+            return Err(CallError::param("token", problem));
+        }
+        Ok(Self(token))
+    }
+}
+
+impl<'a> Device<'a> {
+    fn read(value: Option<&'a RawValue>) -> Result<Self, CallError> {
+        let device = required(value, "device")?;
         let [id, model, kind] = object_at(device, "device", ["id", "model", "kind"])?;
         let id = text(required(id, "device.id")?, "device.id")?;
         Ok(Self {
-            user: UserId::new(user).map_err(|error| CallError::param("user", error))?,
-            device: Device {
-                id: DeviceId::new(id).map_err(|error| CallError::param("device.id", error))?,
-                model: label(model, "device.model", MODEL_MAX)?,
-                kind: label(kind, "device.kind", KIND_MAX)?,
-            },
+            id: DeviceId::new(id).map_err(|error| CallError::param("device.id", error))?,
+            model: label(model, "device.model", MODEL_MAX)?,
+            kind: label(kind, "device.kind", KIND_MAX)?,
         })
     }
 }
@@ -284,7 +352,7 @@ mod tests {
         Some(serde_json::from_str(text).unwrap())
     }
 
-    fn problem<T: std::fmt::Debug>(result: Result<T, CallError>) -> String {
+    fn problem<T: fmt::Debug>(result: Result<T, CallError>) -> String {
         let error = result.expect_err("it must be refused");
         assert_eq!(error.code, Code::InvalidParams);
         error.message.into_owned()
@@ -298,6 +366,29 @@ mod tests {
         .unwrap();
         assert_eq!((login.user.as_str(), login.device.id.as_str()), ("ann", "d1"));
         assert_eq!((&*login.device.model, &*login.device.kind), ("Pixel \"9\"", ""));
+    }
+
+    #[test]
+    fn a_token_is_bounded_and_never_shown() {
+        let params = |token: &str| format!(r#"{{"token":"{token}","device":{{"id":"d"}}}}"#);
+        let (longest, long) = (params(&"t".repeat(TOKEN_MAX)), params(&"t".repeat(TOKEN_MAX + 1)));
+        let login = TokenLogin::read(raw(&longest)).unwrap();
+        assert_eq!((login.token.0.len(), login.device.id.as_str()), (TOKEN_MAX, "d"));
+        assert!(!format!("{login:?}").contains("tt"));
+        assert_eq!(Refresh::read(raw(&longest)).unwrap().token.0.len(), TOKEN_MAX);
+        for (text, field) in [
+            (&*long, "params.token must have at most 8192 bytes"),
+            (r#"{"device":{"id":"d"}}"#, "params.token is missing"),
+            (r#"{"user":"ann","device":{"id":"d"}}"#, "params.token is missing"),
+            (r#"{"token":7,"device":{"id":"d"}}"#, "params.token must be a string"),
+            (r#"{"token":"","token":"","device":{"id":"d"}}"#, "params.token stands twice"),
+            (r#"{"token":"t"}"#, "params.device is missing"),
+        ] {
+            let said = problem(TokenLogin::read(raw(text)));
+            assert!(said.starts_with(field), "{said}");
+        }
+        assert!(problem(Refresh::read(raw(&long))).contains("at most 8192 bytes"));
+        assert!(problem(Refresh::read(raw("{}"))).starts_with("params.token is missing"));
     }
 
     #[test]

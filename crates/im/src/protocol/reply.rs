@@ -55,8 +55,18 @@ pub struct LoggedIn<'a> {
     pub session: String,
     /// After how much silence the session is closed, in milliseconds.
     pub heartbeat_ms: u64,
+    /// When the token expires, Unix milliseconds; not there in the open mode.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires: Option<u64>,
     /// The server's clock, Unix milliseconds.
     pub time: u64,
+}
+
+/// The result of `refresh`.
+#[derive(Serialize, Debug)]
+pub struct Refreshed {
+    /// When the new token expires, Unix milliseconds.
+    pub expires: u64,
 }
 
 /// The result of `ping`.

@@ -45,6 +45,8 @@ pub struct UnknownMethod;
 pub enum Method {
     /// `login`
     Login,
+    /// `refresh`
+    Refresh,
     /// `logout`
     Logout,
     /// `ping`
@@ -62,8 +64,9 @@ pub enum Method {
 }
 
 /// Every method by its name.
-pub const METHODS: [(&str, Method); 8] = [
+pub const METHODS: [(&str, Method); 9] = [
     ("login", Method::Login),
+    ("refresh", Method::Refresh),
     ("logout", Method::Logout),
     ("ping", Method::Ping),
     ("send", Method::Send),

@@ -1,5 +1,7 @@
 //! A server of one process in a test's hand: the application, a fake worker, and what was said.
 
+pub(crate) mod tokens;
+
 use dunlin_im::{IM_KEYS, ImApp};
 use dunlin_server::config::SERVER_KEYS;
 use dunlin_server::settings::{Layers, Settings};
