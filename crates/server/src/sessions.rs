@@ -49,7 +49,7 @@ struct Columns {
     subprotocol: ColumnId,
 }
 
-const COUNTERS: [&str; 24] = [
+const COUNTERS: [&str; 25] = [
     "state",
     "descriptor",
     "home",
