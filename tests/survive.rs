@@ -47,6 +47,16 @@ fn killed_workers_lose_no_message_of_a_connection_that_stays() {
 }
 
 #[test]
+fn connections_that_move_lose_nothing() {
+    let server = Server::start("[server]\nworkers = 3");
+    let flags = ["--seconds", "3", "--do", "drain,balance", "--every", "200ms"];
+    let (ended, report) = survive(&server, &flags);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(report["deeds"]["drain"]["times"].as_u64() >= Some(1), "{report}");
+    assert_eq!(report["messages"]["sent"], report["messages"]["delivered"], "{report}");
+}
+
+#[test]
 fn reloads_turn_no_connect_away() {
     let server = Server::start(TOML);
     let flags = ["--seconds", "2", "--do", "reload", "--every", "200ms", "--storm", "150"];
@@ -65,7 +75,7 @@ fn reloads_and_kills_into_each_other_lose_nothing_untold() {
     });
     println!("DUNLIN_TEST_SEED={seed}");
     let server = Server::start("[server]\nworkers = 3\ntask_workers = 1");
-    let deeds = "reload,kill-worker,kill-timer,kill-task";
+    let deeds = "reload,drain,balance,kill-worker,kill-timer,kill-task";
     let flags = ["--seconds", "4", "--do", deeds, "--every", "250ms", "--overlap", "--seed", &seed];
     let (ended, report) = survive(&server, &flags);
     assert_eq!(ended.code, Some(0), "{ended:?}");

@@ -48,7 +48,8 @@ pub(crate) struct Survive {
     /// So many deeds [default: as fit into --seconds]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) times: Option<u32>,
-    /// Begin a deed though the one before is not done: a kill may fall into a reload, which may then fail
+    /// Begin a deed though the one before is not done: a kill may fall into a reload.
+    /// A verb may then fail because of another deed
     #[arg(long)]
     pub(crate) overlap: bool,
     /// Repeats the choices of a run: who writes to whom, how it is cut, which deed. Not the moments
@@ -83,6 +84,8 @@ pub(crate) enum Deed {
     Upgrade,
     /// `dunlin balance`
     Balance,
+    /// `dunlin drain` of one worker: its connections move to the others
+    Drain,
     /// SIGKILL to one worker
     KillWorker,
     /// SIGKILL to the timer process
@@ -103,6 +106,7 @@ impl Deed {
             Self::Reload => "reload",
             Self::Upgrade => "upgrade",
             Self::Balance => "balance",
+            Self::Drain => "drain",
             Self::KillWorker => "kill-worker",
             Self::KillTimer => "kill-timer",
             Self::KillTask => "kill-task",

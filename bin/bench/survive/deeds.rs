@@ -37,7 +37,7 @@ pub(super) struct Outcome {
     pub(super) took_ms: u64,
     /// Why it failed.
     pub(super) problem: Option<String>,
-    /// It may fail: a process was killed meanwhile.
+    /// It may fail: another deed was under way meanwhile.
     pub(super) excused: bool,
 }
 
@@ -55,14 +55,14 @@ pub(super) struct Doer {
     pub(super) random: Random,
     pub(super) tell: Sender<Event>,
     pub(super) waker: Waker,
-    pub(super) kills: Kills,
+    pub(super) so_far: SoFar,
 }
 
-/// Kills of any process: begun, and those after which another one serves.
+/// How many deeds were begun, and how many are over; a kill is when another process serves.
 #[derive(Debug, Default)]
-pub(super) struct Kills {
+pub(super) struct SoFar {
     begun: AtomicU32,
-    done: AtomicU32,
+    over: AtomicU32,
 }
 
 /// How long a verb may take.
@@ -109,11 +109,14 @@ impl Doer {
     /// Does one, and tells what came of it.
     fn one(&self, deed: Deed, luck: u64) {
         let began = Moment::now();
-        let kills_done = self.kills.done.load(Ordering::Relaxed);
+        let before = self.so_far.begun.fetch_add(1, Ordering::Relaxed);
+        let mut alone = self.so_far.over.load(Ordering::Relaxed) == before;
         let problem = self.perform(deed, luck).err();
         let took_ms = Moment::now().ms_since(began);
-        // A verb may fail if a process was killed meanwhile, as long as it says so.
-        let excused = !deed.is_kill() && self.kills.begun.load(Ordering::Relaxed) != kills_done;
+        alone &= self.so_far.begun.load(Ordering::Relaxed) == before + 1;
+        self.so_far.over.fetch_add(1, Ordering::Relaxed);
+        // A verb may fail because of another deed, as long as it says so.
+        let excused = !alone && !deed.is_kill();
         self.tell(Event::Done(Outcome { deed, took_ms, problem, excused }));
     }
 
@@ -128,6 +131,11 @@ impl Doer {
             Deed::Reload => self.ask(&ControlRequest::Reload { tasks: false }),
             Deed::Upgrade => self.ask(&ControlRequest::Upgrade { file: None }),
             Deed::Balance => self.ask(&ControlRequest::Balance),
+            Deed::Drain => {
+                let (slot, _) = self.victim("/workers", luck)?;
+                let worker = u16::try_from(slot).map_err(|error| error.to_string())?;
+                self.ask(&ControlRequest::Drain { worker })
+            }
             Deed::KillWorker => self.kill("/workers", luck),
             Deed::KillTask => self.kill("/tasks", luck),
             Deed::KillTimer => self.kill("/timer", luck),
@@ -149,7 +157,6 @@ impl Doer {
         if place == "/workers" {
             self.tell(Event::WorkerDies);
         }
-        self.kills.begun.fetch_add(1, Ordering::Relaxed);
         match kill(Pid::from_raw(pid), Signal::SIGKILL) {
             // A reload replaced it in this moment.
             Ok(()) | Err(Errno::ESRCH) => {}
@@ -162,7 +169,6 @@ impl Doer {
                 .get(index)
                 .is_some_and(|process| is_running(process) && pid_of(process) != Some(pid));
             if replaced {
-                self.kills.done.fetch_add(1, Ordering::Relaxed);
                 return Ok(());
             }
             if Moment::now().ms_since(killed) > REPLACED_WITHIN_MS {

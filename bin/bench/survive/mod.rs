@@ -28,7 +28,7 @@ use crate::failure::Failure;
 use crate::settings_file::run_dir;
 use crate::terminal;
 use connection::Target;
-use deeds::{Doer, Kills};
+use deeds::{Doer, SoFar};
 use dunlin_server::clock;
 use dunlin_server::control;
 use dunlin_server::exit::ExitCode;
@@ -71,7 +71,7 @@ pub(super) fn run(flags: &Survive) -> Result<ExitCode, Failure> {
             random: Random::new(seed ^ 1),
             tell,
             waker,
-            kills: Kills::default(),
+            so_far: SoFar::default(),
         };
         let doer = thread::spawn(move || doer.run());
         let mut progress = Progress::new(flags.json, begun);
