@@ -165,7 +165,11 @@ impl<A: App> Worker<'_, A> {
 
     fn look(&mut self) {
         let core = &mut self.core;
-        let unfinished = !core.post.retry() || !core.open_tasks.is_empty();
+        let stops = core.life.serving() && !core.life.accepting();
+        let unfinished = !core.post.retry()
+            || !core.open_tasks.is_empty()
+            // What is for them goes by here.
+            || stops && core.anybody_away();
         let left = core.connections.len() + usize::from(unfinished);
         self.decide(Input::Look { left });
         self.decide(Input::Served { messages: self.core.served });

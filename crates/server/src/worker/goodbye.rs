@@ -12,9 +12,9 @@ use super::receive::Reading;
 use super::routing::Speaking;
 use crate::app::{App, Closed, ClosedBy, StopReason};
 use crate::clock::{self, Millis};
-use crate::ids::ConnId;
+use crate::ids::{ConnId, SlotId};
 use crate::scoreboard::Cell;
-use crate::sys::socket;
+use crate::sys::{packet, socket};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -63,7 +63,11 @@ enum Step {
     Serving,
     /// Its row says that it goes; workers that had these stamps may not have seen that yet.
     Leaving(Rc<[u64]>),
-    /// Nobody sends to it any more; what was sent is delivered.
+    /// Nobody sends to it any more; what was sent to its home elsewhere is being read there.
+    AtHome(SlotId),
+    /// All of it was read there; that worker may be in the turn in which it did.
+    FromHome(Rc<[u64]>),
+    /// What was sent is here, and is delivered.
     LastMail,
 }
 
@@ -198,16 +202,33 @@ impl<A: App> Worker<'_, A> {
                 one.step = Step::Leaving(stamps.clone());
                 true
             }
-            Step::Leaving(seen) => {
-                let passed = |(seen, now): (&u64, &u64)| *seen & 1 == 0 || seen != now;
-                if seen.iter().zip(stamps.iter()).all(passed) {
-                    self.core.mail_ready = true;
-                    one.step = Step::LastMail;
+            Step::Leaving(seen) if have_passed(seen, stamps) => {
+                let home = self.core.shared.sessions.home(one.conn);
+                one.step = match home.filter(|home| !self.core.is_home(*home)) {
+                    Some(home) => Step::AtHome(home),
+                    None => self.last_mail(),
+                };
+                true
+            }
+            Step::AtHome(home) => {
+                let mailbox = self.core.wiring.mailboxes[home.index()];
+                if packet::waiting_bytes(mailbox) == 0 {
+                    one.step = Step::FromHome(stamps.clone());
                 }
                 true
             }
+            Step::FromHome(seen) if have_passed(seen, stamps) => {
+                one.step = self.last_mail();
+                true
+            }
+            Step::Leaving(_) | Step::FromHome(_) => true,
             Step::LastMail => self.core.mail_ready,
         }
+    }
+
+    fn last_mail(&mut self) -> Step {
+        self.core.mail_ready = true;
+        Step::LastMail
     }
 
     /// Reads what has come; whether more is to be read or answered.
@@ -268,6 +289,11 @@ impl<A: App> Worker<'_, A> {
 fn still_open(core: &Core) -> VecDeque<ConnId> {
     let open = core.connections.iter().filter_map(|(_, connection)| connection.open());
     open.filter(|open| open.closing.is_none()).map(|open| open.conn).collect()
+}
+
+/// Whether every worker has ended the turn that it was in.
+fn have_passed(seen: &[u64], now: &[u64]) -> bool {
+    seen.iter().zip(now).all(|(seen, now)| *seen & 1 == 0 || seen != now)
 }
 
 /// The turns of the other workers: odd ones are under way. This worker's own stands as 0.

@@ -213,6 +213,11 @@ impl<A: App> Worker<'_, A> {
         if !self.core.moving.is_busy() {
             return;
         }
+        if !self.core.life.accepting() {
+            // The server stops: whom one gives to may be gone.
+            self.core.moving = Moving::default();
+            return;
+        }
         for conn in std::mem::take(&mut self.core.moving.leaving) {
             let to = self.core.shared.sessions.route(conn);
             let given = to.map_or(Given::No, |to| self.give_away(conn, to));

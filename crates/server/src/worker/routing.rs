@@ -147,16 +147,22 @@ impl Core {
             return Place::Here(key);
         }
         let sessions = &self.shared.sessions;
-        if sessions.phase(conn) != Some(Phase::Open) {
-            return Place::Gone;
-        }
+        let open = match sessions.phase(conn) {
+            Some(Phase::Open) => true,
+            // What was sent before is delivered, if there is time.
+            Some(Phase::Closing) => false,
+            _ => return Place::Gone,
+        };
         let (Some(home), Some(owner)) = (sessions.home(conn), sessions.owner(conn)) else {
             return Place::Gone;
         };
         match sessions.route(conn) {
+            Some(to) if owner != self.slot && to != self.slot && self.is_home(home) => {
+                Place::There(to)
+            }
+            _ if !open => Place::Gone,
             _ if owner == self.slot => Place::Ours,
             Some(to) if to == self.slot => Place::Coming,
-            Some(to) if self.is_home(home) => Place::There(to),
             _ => Place::Astray,
         }
     }
@@ -244,6 +250,11 @@ impl Core {
         });
         self.routing.moved = moved;
         away
+    }
+
+    /// Whether somebody whose home is here is served elsewhere.
+    pub(super) fn anybody_away(&mut self) -> bool {
+        self.routing.has_moved() && !self.away_from_home().is_empty()
     }
 
     /// The home of a connection is asked to send what is for it elsewhere. Nothing comes of it while an

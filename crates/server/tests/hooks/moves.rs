@@ -25,6 +25,7 @@ tests![
     order_holds_while_everybody_moves,
     order_holds_through_moves_and_reloads,
     kills_in_the_middle_of_moves_lose_nothing_unsaid,
+    a_stop_delivers_by_way_of_an_empty_home,
     uneven_workers_are_evened_out_by_themselves,
 ];
 
@@ -587,6 +588,55 @@ fn kills_in_the_middle_of_moves_lose_nothing_unsaid() {
         before.len(),
         now.len()
     );
+}
+
+/// The home of those who are told last has nobody of its own, and stays as long as something may come.
+fn a_stop_delivers_by_way_of_an_empty_home() {
+    let mut server = Server::start(&[("server.workers", "2"), ("server.drain_rate", "20")]);
+    let mut pairs: Vec<(Client, Client)> =
+        (0..8).map(|_| (server.client_at(0), server.client_at(1))).collect();
+    server.wait_status("only these", |status| status["sessions"]["used"] == 16);
+    assert_eq!(drain(&server, 0)["moved"], 8);
+    let stop = server.master();
+    thread::scope(|scope| {
+        for (hearer, teller) in &mut pairs {
+            let name = hearer.id.clone();
+            let told = scope.spawn(move || {
+                let mut taken = 0_u32;
+                loop {
+                    teller.say(&format!("push {name} {taken}"));
+                    let mut answer = teller.hear();
+                    if answer == Heard::Text("last words".into()) {
+                        answer = teller.hear();
+                    }
+                    match answer {
+                        Heard::Text(text) if text == "Ok(())" => taken += 1,
+                        _ => return taken,
+                    }
+                }
+            });
+            scope.spawn(move || {
+                let mut heard = 0_u32;
+                let over = loop {
+                    match hearer.hear() {
+                        Heard::Text(text) if text == "last words" => {}
+                        Heard::Text(text) => {
+                            assert_eq!(text, heard.to_string());
+                            heard += 1;
+                        }
+                        over => break over,
+                    }
+                };
+                assert!(matches!(over, Heard::Close(1001, _)), "{over:?}");
+                let taken = told.join().expect("a teller");
+                assert_eq!(heard, taken, "what was taken is delivered");
+            });
+        }
+        thread::sleep(Duration::from_millis(200));
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(stop), Signal::SIGTERM)
+            .expect("it lives");
+    });
+    assert!(server.wait_end().success());
 }
 
 fn uneven_workers_are_evened_out_by_themselves() {
