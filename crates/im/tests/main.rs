@@ -8,4 +8,5 @@ mod messages;
 mod methods;
 mod properties;
 mod support;
+mod token_properties;
 mod tokens;

@@ -7,8 +7,10 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 const USERS: [&str; 3] = ["ann", "bob", "zoë"];
-const METHODS: [&str; 10] =
-    ["login", "logout", "ping", "send", "signal", "presence", "sessions", "kick", "join", "\u{0}"];
+const METHODS: [&str; 11] = [
+    "login", "refresh", "logout", "ping", "send", "signal", "presence", "sessions", "kick", "join",
+    "\u{0}",
+];
 
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 
 use dunlin_im::{
     IM_KEYS, ImApp,
+    auth::TOKEN_MAX,
     protocol::{decode, params},
 };
 use dunlin_server::{
@@ -117,6 +118,10 @@ fn read_params(given: Option<&RawValue>) {
     let _ = params::read_none(given);
     let _ = params::Kick::read(given);
     let _ = params::Login::read(given);
+    let _ = params::TokenLogin::read(given);
+    if let Ok(refresh) = params::Refresh::read(given) {
+        assert!(refresh.token.0.len() <= TOKEN_MAX);
+    }
     if let Ok(send) = params::Send::read(given, BODY_MAX) {
         assert!(send.body.get().len() <= BODY_MAX);
         assert!(send.key.is_none_or(|key| (1..=params::KEY_MAX).contains(&key.len())));
