@@ -25,3 +25,4 @@ mod support;
 mod survive;
 mod timeouts;
 mod tokens;
+mod upgrade;
