@@ -67,7 +67,7 @@ impl Succession {
         all.push(self.run_dir.pid_file);
         all.extend(self.status_pipe.descriptors());
         all.extend(self.control.descriptors());
-        all.extend(self.seats.iter().filter_map(|seat| seat.left.flatten()));
+        all.extend(self.seats.iter().filter_map(|seat| seat.left.and_then(|left| left.memfd)));
         all
     }
 

@@ -111,6 +111,13 @@ impl Life {
     }
 }
 
+/// What a worker at rest left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct AtRest {
+    /// The memfd with what does not lie in shared memory, if there is any.
+    pub(super) memfd: Option<RawFd>,
+}
+
 /// A seat and who is in it.
 #[derive(Debug, Default)]
 pub(super) struct SeatState {
@@ -122,8 +129,8 @@ pub(super) struct SeatState {
     pub(super) successor: Option<Life>,
     /// Who had it and has not ended yet.
     pub(super) leaving: Vec<Life>,
-    /// What the last owner left at rest for whoever is started next, in which memfd if in any.
-    pub(super) left: Option<Option<RawFd>>,
+    /// What the last owner left for whoever is started next; `None`: it did not rest.
+    pub(super) left: Option<AtRest>,
     /// When the next start is due after a death.
     pub(super) respawn_at: Option<Millis>,
     /// How often a dead process was replaced.

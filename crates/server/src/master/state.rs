@@ -234,7 +234,7 @@ impl State {
             }
             Some(_) => {}
             None => match state.left.take() {
-                Some(rest) => self.commit(now, seat, rest, WireAdoption::Reload),
+                Some(left) => self.commit(now, seat, left.memfd, WireAdoption::Reload),
                 None => self.commit(now, seat, None, WireAdoption::Crash),
             },
         }

@@ -12,7 +12,7 @@
 use super::{Action, LEAVE_MS, State};
 use crate::clock::Millis;
 use crate::ipc::pipe::Control;
-use crate::master::seats::{Phase, Seat, SeatState};
+use crate::master::seats::{AtRest, Phase, Seat, SeatState};
 use serde::{Deserialize, Serialize};
 use std::os::fd::RawFd;
 
@@ -77,8 +77,8 @@ pub(crate) struct SeatHandOff {
     pub(in crate::master) seat: Seat,
     generation: u32,
     restarts: u64,
-    /// What its last owner left at rest, in which memfd if in any; `None`: it died.
-    pub(in crate::master) left: Option<Option<RawFd>>,
+    /// What its last owner left at rest; `None`: it died.
+    pub(in crate::master) left: Option<AtRest>,
 }
 
 impl State {
@@ -239,7 +239,7 @@ impl State {
     ) -> bool {
         let ours = self.upgrading.as_ref().is_some_and(|upgrading| upgrading.mark == mark);
         if ours && let Some(state) = self.seats.get_mut(&seat) {
-            state.left = Some(rest);
+            state.left = Some(AtRest { memfd: rest });
         }
         ours
     }
