@@ -32,7 +32,8 @@ const BUFFER_BYTES: usize = TASK_MAX_BYTES + (1 << 10);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 impl<A: App> TaskProcess<'_, A> {
-    /// Works until it is told to stop; what waits in the queue then is done first.
+    /// Works until it is told to stop. Where the server stops, what waits in the queue is done first; where
+    /// a successor follows, it waits for that one, in the kernel.
     pub(super) fn run(&mut self) -> io::Result<()> {
         let mut poll = Poll::new()?;
         let registry = poll.registry();
@@ -44,7 +45,7 @@ impl<A: App> TaskProcess<'_, A> {
         let mut buffer = vec![0; BUFFER_BYTES];
         loop {
             self.obey_control();
-            while self.take_task(&mut buffer)? {
+            while self.core.stop != Some(StopReason::Replaced) && self.take_task(&mut buffer)? {
                 self.obey_control();
             }
             if self.core.stop.is_some() {
