@@ -62,7 +62,9 @@ pub trait App: Sized + 'static {
         serde_json::Value::Null
     }
 
-    /// Master, once: shared memory is made and the listeners are bound, nothing is forked yet.
+    /// Master, once: shared memory is made and the listeners are bound, nothing is forked yet. In a program
+    /// that takes a running server over by an upgrade it is called, too, on columns and areas as they are;
+    /// `shutdown` was not called in the program before.
     fn start(&mut self, _master: &mut MasterContext<'_>) {}
 
     /// Master, once: the first processes are forked.
@@ -330,7 +332,7 @@ impl Response {
 /// Why a worker has a connection that it did not accept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Adoption {
-    /// The slot's process was replaced in order.
+    /// The slot's process was replaced in order, by a reload or by an upgrade.
     Reload,
     /// The slot's process died.
     Crash,

@@ -112,7 +112,15 @@ impl App for RecordingApp {
 
     fn columns(&self) -> Vec<Column> {
         self.in_master("columns", "");
-        vec![Column { name: "counted".into(), kind: ColumnKind::Counter }]
+        let mut columns = vec![Column { name: "counted".into(), kind: ColumnKind::Counter }];
+        if self.place.is_marked("one_more_column") {
+            columns.push(Column { name: "more".into(), kind: ColumnKind::Counter });
+        }
+        columns
+    }
+
+    fn layout_version(&self) -> u32 {
+        u32::from(self.place.is_marked("another_meaning"))
     }
 
     fn areas(&self) -> Vec<AreaRequest> {

@@ -30,6 +30,7 @@ mod runner;
 mod server;
 mod stops;
 mod timing;
+mod upgrades;
 mod wire;
 
 use std::path::Path;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         door::TESTS,
         compression::TESTS,
         timing::TESTS,
+        upgrades::TESTS,
         stops::TESTS,
     ];
     runner::run(&tests.concat())
