@@ -30,7 +30,7 @@ pub(crate) fn upgrade(flags: &Upgrade) -> Result<ExitCode, Failure> {
         None => None,
     };
     let result = ask(&flags.server, &ControlRequest::Upgrade { file }, "upgrade")?;
-    terminal::print(&outcome("upgraded", &result))?;
+    terminal::print(&upgraded(&result))?;
     Ok(ExitCode::Ok)
 }
 
@@ -60,6 +60,19 @@ fn ask(flags: &ServerFlags, request: &ControlRequest, deed: &str) -> Result<Json
     }
     let error = answer.error.unwrap_or_else(|| "the server gave no reason".to_owned());
     Err(Failure::failed(format!("{deed} refused: {error}")))
+}
+
+/// What an upgrade's report says.
+fn upgraded(result: &Json) -> String {
+    let what = match result["version"].as_str() {
+        Some(version) => format!("upgraded to version {version}"),
+        None => "upgraded".to_owned(),
+    };
+    let mut text = outcome(&what, result);
+    if let Some(ms) = result["stall_ms"].as_u64() {
+        text.push_str(&format!("nothing was served for {ms} ms\n"));
+    }
+    text
 }
 
 /// What an answer says was done, as far as it says so.
@@ -137,6 +150,20 @@ mod tests {
              not moved: 2 with output that its client does not take, 1 plain HTTP\n"
         );
         assert_eq!(moves("balanced", &Json::Null), "balanced\n");
+    }
+
+    #[test]
+    fn an_upgrade_says_which_version_runs_and_how_long_nothing_was_served() {
+        let report = json!({
+            "version": "0.2.0", "took_ms": 1068, "stall_ms": 27, "adopted": 3, "dropped": 0,
+            "applied": [], "needs_restart": [],
+        });
+        assert_eq!(
+            upgraded(&report),
+            "upgraded to version 0.2.0 in 1068 ms; 3 connections handed on, 0 connections dropped\n\
+             nothing was served for 27 ms\n"
+        );
+        assert_eq!(upgraded(&Json::Null), "upgraded\n");
     }
 
     #[test]
