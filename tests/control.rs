@@ -100,17 +100,6 @@ fn many_who_connect_and_say_nothing_keep_nobody_from_asking() {
 }
 
 #[test]
-fn what_this_version_cannot_do_is_refused_and_says_so() {
-    let server = Server::start("[server]\nworkers = 1");
-    for words in [&["upgrade"][..]] {
-        let ended = server.verb(words);
-        assert_eq!((ended.code, &*ended.stdout), (Some(1), ""), "{ended:?}");
-        assert!(ended.stderr.starts_with("dunlin: ") && ended.stderr.contains("not available"));
-    }
-    assert_eq!(server.status().ready_workers(), 1);
-}
-
-#[test]
 fn the_verb_stop_on_the_socket_stops() {
     let mut server = Server::start("[server]\nworkers = 1");
     assert_eq!(ask_object(&server, &json!({"verb": "stop"}))["ok"], true);

@@ -112,7 +112,7 @@ fn clients_that_talk_all_the_time_lose_nothing_over_upgrades() {
 
 #[test]
 fn half_a_message_and_unsent_output_survive_an_upgrade() {
-    let server = Server::start(CONFIG);
+    let server = Server::start(&format!("{CONFIG}\n[websocket]\nsend_buffer = \"8MiB\""));
     let mut ann = server.client().login("ann");
     let mut slow = server.client_apart_from(&mut [&mut ann]).login("slow");
     // More than the sockets of both sides hold.
@@ -188,6 +188,46 @@ fn a_file_that_cannot_take_over_changes_nothing() {
     // And one that only passes everything on is as good as the program itself.
     upgrade(&server, &[&script("wraps", &format!("exec \"{DUNLIN}\" \"$@\""))]);
     ann.result("ping", json!({}));
+}
+
+#[test]
+fn a_file_that_is_gone_after_its_rehearsal_loses_nobody() {
+    let server = Server::start(CONFIG);
+    let mut ann = server.client().login("ann");
+    let mut bob = server.client_apart_from(&mut [&mut ann]).login("bob");
+    let request =
+        json!({"id": 7, "method": "send", "params": {"to": {"user": "bob"}, "body": "x"}});
+    let request = request.to_string();
+    ann.send_fragment(&request[..20], true, false);
+    let before = server.status();
+    let script = format!("#!/bin/sh\nrm \"$0\"\nexec \"{DUNLIN}\" \"$@\"\n");
+    let gone = file(&server, "gone", &script, 0o755);
+    let ended = server.verb(&["upgrade", gone.to_str().expect("a path of ours")]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("cannot be started: No such file"), "{ended:?}");
+    // All processes had made way: others came in their place, and found everything at rest.
+    let after = server.wait_until("all workers", |status| status.ready_workers() == 2);
+    assert!(after.child_pids().iter().all(|pid| !before.child_pids().contains(pid)));
+    assert_eq!(after.connections(), 2);
+    ann.send_fragment(&request[20..], false, true);
+    assert_eq!(ann.response()["result"]["sessions"], 1);
+    assert_eq!(bob.message_body(), "x");
+    upgrade(&server, &[]);
+    assert!(ann.sees_online("bob"));
+}
+
+#[test]
+fn a_program_that_dies_after_the_exec_leaves_a_place_to_start_anew() {
+    let mut server = Server::start(CONFIG);
+    let children = server.status().child_pids();
+    let script = format!("#!/bin/sh\nmkdir once || exit 9\nexec \"{DUNLIN}\" \"$@\"\n");
+    let once = file(&server, "once.sh", &script, 0o755);
+    let ended = server.verb(&["upgrade", once.to_str().expect("a path of ours")]);
+    assert_ne!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(server.wait_end().code(), Some(9));
+    wait::until("nobody is left", || children.iter().all(|child| !is_alive(*child)));
+    let server = server.start_again();
+    server.client().login("ann").result("ping", json!({}));
 }
 
 #[test]
