@@ -158,6 +158,8 @@ cells! {
     StopTotal = 88;
     /// Process: those of them that were told.
     StopTold = 89;
+    /// Process: turns that ended with connections still to be closed.
+    ClosesDelayed = 90;
     /// Timer process: timers and deadlines it has seen armed at its last look.
     TimersArmed = 48;
     /// Timer process: timers and deadlines it has reported due.

@@ -274,13 +274,14 @@ fn worker(slot: usize, row: &ProcessRow, mailbox_bytes: Option<u64>) -> Json {
     )
 }
 
-/// Connections that changed their worker, and their mail.
+/// Connections that left their worker, for another one or for good, and their mail.
 fn moves(row: &ProcessRow) -> Json {
     json!({
         "moved_in": row.value(Cell::MovedIn),
         "moved_out": row.value(Cell::MovedOut),
         "forwarded": row.value(Cell::Forwarded),
         "lost_mail": row.value(Cell::LostMail),
+        "closes_delayed": row.value(Cell::ClosesDelayed),
     })
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct Connection {
     pub(crate) half_out: bool,
     /// Stands in the list of connections to be settled at the end of the turn.
     pub(crate) touched: bool,
+    /// Over; stands in the list of connections to be closed.
+    pub(crate) parting: bool,
     /// Stands in the list of connections to be served in the next turn.
     pub(crate) queued: bool,
     /// When the last byte came.
@@ -199,6 +201,7 @@ impl Connection {
             peer_ended: false,
             half_out: false,
             touched: false,
+            parting: false,
             queued: false,
             last_read: now,
             held: Vec::new(),

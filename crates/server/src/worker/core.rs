@@ -81,6 +81,8 @@ pub(crate) struct Core {
     pub(super) answers: VecDeque<(RequestId, Answer)>,
     pub(super) touched: Vec<usize>,
     pub(super) ready: VecDeque<usize>,
+    /// Connections that are over and not closed yet.
+    pub(super) parting: VecDeque<usize>,
     pub(super) read_buffer: Vec<u8>,
     pub(super) message_buffer: Vec<u8>,
     warm: Vec<Vec<u8>>,
@@ -148,6 +150,7 @@ impl Core {
             answers: VecDeque::new(),
             touched: Vec::new(),
             ready: VecDeque::new(),
+            parting: VecDeque::new(),
             read_buffer: vec![0; READ_BUFFER_BYTES],
             message_buffer: Vec::new(),
             warm: Vec::new(),
@@ -215,6 +218,7 @@ impl Core {
         self.pending.clear();
         self.touched.clear();
         self.ready.clear();
+        self.parting.clear();
         self.gatherings.clear();
     }
 

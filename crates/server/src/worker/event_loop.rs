@@ -61,6 +61,7 @@ impl<A: App> Worker<'_, A> {
                 self.sweep();
                 self.say_goodbyes();
                 self.settle();
+                self.close_some();
                 self.go_on_moving();
                 if !self.core.touched.is_empty() {
                     // What was said when connections left.
@@ -92,6 +93,7 @@ impl<A: App> Worker<'_, A> {
         let waits = core.life.serving()
             && (!core.ready.is_empty()
                 || !core.answers.is_empty()
+                || !core.parting.is_empty()
                 || core.mail_ready && !core.routing.is_waiting()
                 || core.life.accepting() && core.accept_ready);
         let moves = core.life.serving() && (core.routing.is_waiting() || core.moving.is_busy());

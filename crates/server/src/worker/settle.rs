@@ -1,4 +1,5 @@
-//! The end of a turn: mail out, output out, state words clean, what is over closed.
+//! The end of a turn: mail out, output out, state words clean, what is over closed, a share of it in a
+//! turn.
 //!
 //! Knows the order that makes a death harmless: mail leaves first, then output; a connection is called
 //! CLEAN only when both are with the kernel.
@@ -19,6 +20,9 @@ use std::io::{self, IoSlice};
 const LINGER_MS: u64 = 1_000;
 /// From so much on the output of a connection does not wait for the end of the turn.
 const SEND_EARLY_BYTES: usize = 8 << 10;
+/// Connections that are closed in one turn: a close takes the kernel some 10 µs, and thousands may end at
+/// once while others want to log in.
+const CLOSES_PER_TURN: usize = 128;
 /// Slices of one write.
 const SLICES: usize = 16;
 
@@ -62,8 +66,11 @@ impl<A: App> Worker<'_, A> {
     fn settle_one(&mut self, key: usize) {
         let Some(connection) = self.core.connections.get_mut(key) else { return };
         linger(connection, self.core.now);
+        if connection.parting {
+            return;
+        }
         if connection.is_over() {
-            self.finish(key);
+            self.core.part(key);
             return;
         }
         let crossing = connection.outbox.crossing();
@@ -80,6 +87,22 @@ impl<A: App> Worker<'_, A> {
                 Crossing::Full => app.buffer_full(context, conn),
                 Crossing::Empty => app.buffer_empty(context, conn),
             });
+        }
+    }
+
+    /// Once a turn: closes connections that are over, [`CLOSES_PER_TURN`] at most.
+    pub(super) fn close_some(&mut self) {
+        if self.core.parting.is_empty() {
+            return;
+        }
+        for _ in 0..CLOSES_PER_TURN {
+            let Some(key) = self.core.parting.pop_front() else { break };
+            self.finish(key);
+        }
+        // What their hooks have said.
+        self.settle();
+        if !self.core.parting.is_empty() {
+            self.core.row.add(Cell::ClosesDelayed, 1);
         }
     }
 
@@ -130,6 +153,18 @@ impl<A: App> Worker<'_, A> {
 }
 
 impl Core {
+    /// A connection is over: it is closed with this turn or one of the next. For others it is gone already.
+    fn part(&mut self, key: usize) {
+        self.mark_busy(key);
+        let (peers, slot) = (self.shared.peers, self.slot.index());
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.parting = true;
+        if std::mem::take(&mut connection.counted) {
+            peers.remove(slot, connection.address);
+        }
+        self.parting.push_back(key);
+    }
+
     /// Sends what was queued in this turn before its end: to whoever reads quickly, for room.
     pub(super) fn flush_touched(&mut self) {
         // Mail first, as at the end of the turn.

@@ -31,6 +31,7 @@ mod server;
 mod stops;
 mod timing;
 mod upgrades;
+mod vanishing;
 mod wire;
 
 use std::path::Path;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         timing::TESTS,
         upgrades::TESTS,
         stops::TESTS,
+        vanishing::TESTS,
     ];
     runner::run(&tests.concat())
 }
