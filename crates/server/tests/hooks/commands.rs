@@ -224,7 +224,7 @@ fn misbehave(verb: &str, rest: &str) -> String {
 fn devour() -> ! {
     let mut taken: Vec<Vec<u8>> = Vec::new();
     loop {
-        taken.push(vec![taken.len() as u8 | 1; 1 << 20]);
+        taken.push(vec![u8::try_from(taken.len() % 256).unwrap_or(0) | 1; 1 << 20]);
     }
 }
 
