@@ -96,3 +96,51 @@ impl HandOff {
         serde_json::from_value(envelope.hand_off).map_err(unreadable)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layout::Layout;
+    use serde_json::json;
+
+    fn hand_off() -> HandOff {
+        let sizes = Sizes {
+            sessions: 9,
+            receive_pool_bytes: 1 << 20,
+            workers: 1,
+            tasks: 0,
+            processes: 1,
+            timers: 1,
+            descriptors: 64,
+        };
+        let layout = Layout::new(sizes, Vec::new(), &[], 0).expect("a layout");
+        HandOff {
+            facts: layout.facts(&["timer".to_owned()]),
+            sizes,
+            segment: 7,
+            seed: u64::MAX,
+            settings: vec![("log.level".to_owned(), "\"info\"".to_owned())],
+            workers: 1,
+            run_dir: OsString::from("/run/d"),
+            purpose: Purpose::Rehearsal { report: 8, run_dir: OsString::from("/run/d/next") },
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_once_and_the_descriptor_is_gone() {
+        let memfd = hand_off().write().expect("a memfd");
+        let read = HandOff::read(&memfd.to_string()).expect("what was written");
+        assert_eq!(read.facts, hand_off().facts);
+        assert_eq!((read.seed, read.settings), (u64::MAX, hand_off().settings));
+        assert!(HandOff::read("tea").is_err_and(|why| why.contains("is no descriptor")));
+        assert!(HandOff::read("2").is_err_and(|why| why.contains("is no hand-off")));
+    }
+
+    #[test]
+    fn another_version_is_named_and_not_guessed_at() {
+        let other = json!({"dunlin_upgrade": VERSION + 1, "hand_off": {"whatever": 1}}).to_string();
+        let why = HandOff::from_bytes(other.as_bytes()).expect_err("another version");
+        assert!(why.contains(&format!("by version {}", VERSION + 1)), "{why}");
+        assert!(HandOff::from_bytes(b"{}").is_err_and(|why| why.contains("cannot be read")));
+    }
+}
