@@ -151,7 +151,8 @@ impl State {
 
     /// Whether nothing is being replaced or brought to its end.
     pub(super) fn is_quiet(&self) -> bool {
-        self.reload.is_none() && self.stopping.is_none()
+        let replacing = self.reload.is_some() || self.upgrading.is_some();
+        !replacing && self.stopping.is_none()
     }
 
     pub(super) fn is_stopping(&self) -> bool {
