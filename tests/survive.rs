@@ -57,6 +57,16 @@ fn connections_that_move_lose_nothing() {
 }
 
 #[test]
+fn upgrades_lose_nothing() {
+    let server = Server::start(TOML);
+    let flags = ["--seconds", "2", "--do", "upgrade", "--every", "500ms", "--times", "2"];
+    let (ended, report) = survive(&server, &[&flags[..], &["--storm", "30"]].concat());
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(report["deeds"]["upgrade"]["times"], 2, "{report}");
+    assert_eq!(report["messages"]["sent"], report["messages"]["delivered"], "{report}");
+}
+
+#[test]
 fn reloads_turn_no_connect_away() {
     let server = Server::start(TOML);
     let flags = ["--seconds", "2", "--do", "reload", "--every", "200ms", "--storm", "150"];
@@ -75,7 +85,7 @@ fn reloads_and_kills_into_each_other_lose_nothing_untold() {
     });
     println!("DUNLIN_TEST_SEED={seed}");
     let server = Server::start("[server]\nworkers = 3\ntask_workers = 1");
-    let deeds = "reload,drain,balance,kill-worker,kill-timer,kill-task";
+    let deeds = "reload,upgrade,drain,balance,kill-worker,kill-timer,kill-task";
     let flags = ["--seconds", "4", "--do", deeds, "--every", "250ms", "--overlap", "--seed", &seed];
     let (ended, report) = survive(&server, &flags);
     assert_eq!(ended.code, Some(0), "{ended:?}");
