@@ -15,7 +15,7 @@ use super::random::Random;
 use super::storm::{self, Storm};
 use super::timing::Timing;
 use crate::failure::Failure;
-use mio::{Events, Interest, Poll, Token};
+use mio::{Events, Poll};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::mpsc::Receiver;
@@ -90,10 +90,6 @@ pub(super) struct Load {
     pub(super) longest_connect_us: u64,
 }
 
-/// Handshakes and logins under way at once.
-const OPENING_MAX: usize = 64;
-/// What it may take from a connect to the login.
-pub(super) const OPEN_WITHIN_MS: u64 = 15_000;
 const EVENTS_PER_TURN: usize = 1_024;
 /// A turn sends no more than this, and then reads.
 const SENDS_PER_TURN: u32 = 256;
@@ -125,39 +121,6 @@ impl Load {
             connects: 0,
             longest_connect_us: 0,
             plan,
-        }
-    }
-
-    /// Connects all clients; false: not all were in time.
-    ///
-    /// # Errors
-    /// The system gives no more sockets, or polling fails.
-    pub(super) fn open_all(&mut self) -> Result<bool, Failure> {
-        let (mut next, mut progress) = (0, Moment::now());
-        while self.open.len() < self.clients.len() {
-            let now = Moment::now();
-            while next < self.clients.len() && self.opening < OPENING_MAX {
-                self.connect(next, now)?;
-                next += 1;
-            }
-            let open = self.open.len();
-            self.turn(&[], now.plus_ms(100))?;
-            if self.open.len() != open {
-                progress = now;
-            }
-            if now.ms_since(progress) > OPEN_WITHIN_MS || self.faults.broken().next().is_some() {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Says that not all clients could connect, if nothing else says so.
-    pub(super) fn never_opened(&mut self) {
-        if self.faults.broken().next().is_none() {
-            let (open, all) = (self.open.len(), self.clients.len());
-            self.faults
-                .add(Fault::Refused, || format!("only {open} of {all} clients could log in"));
         }
     }
 
@@ -249,7 +212,7 @@ impl Load {
     }
 
     /// One turn, that ends at `until` if nothing happens.
-    fn turn(&mut self, deeds: &[DeedEvent], until: Moment) -> Result<(), Failure> {
+    pub(super) fn turn(&mut self, deeds: &[DeedEvent], until: Moment) -> Result<(), Failure> {
         let now = Moment::now();
         let due = self.timers.peek().map_or(until, |Reverse((due, ..))| until.min(*due));
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
@@ -293,43 +256,10 @@ impl Load {
         Ok(())
     }
 
-    pub(super) fn connect(&mut self, client: usize, now: Moment) -> Result<(), Failure> {
-        let life = self.ledger.begin();
-        // Fewer than 200,000 clients.
-        let number = u32::try_from(client).unwrap_or(0);
-        let outcome =
-            Connection::begin(&self.plan.target, number, life, now).and_then(|mut connection| {
-                let both = Interest::READABLE | Interest::WRITABLE;
-                self.poll.registry().register(&mut connection.stream, Token(client), both)?;
-                Ok(connection)
-            });
-        match outcome {
-            Ok(connection) => {
-                self.clients[client].connection = Some(connection);
-                self.opening += 1;
-                self.connects += 1;
-                self.later(now.plus_ms(OPEN_WITHIN_MS), client, Due::LogIn(life.0));
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-                self.ledger.close(life);
-                self.faults.add(Fault::Refused, || error.to_string());
-                self.later(now.plus_ms(RETRY_MS), client, Due::Connect);
-            }
-            Err(error) => {
-                let open = self.open.len();
-                let line = format!("no socket for one more client beside {open}: {error}");
-                return Err(Failure::failed(line));
-            }
-        }
-        Ok(())
-    }
-
     pub(super) fn later(&mut self, due: Moment, client: usize, what: Due) {
         self.timers.push(Reverse((due, client, what)));
     }
 }
 
-/// How long a client that was refused waits.
-const RETRY_MS: u64 = 100;
 /// So long nothing may come before what is owed is given up.
 const SETTLE_MS: u64 = 5_000;

@@ -1,6 +1,6 @@
 //! `dunlin bench survive`: proof by load that nothing is lost while a server is reloaded or killed.
 //!
-//! `load`, `talk`, `compose`, `ends` and `storm` are the clients, one loop for all; `deeds` the thread that does it to the server;
+//! `load`, `open`, `talk`, `compose`, `ends` and `storm` are the clients, one loop for all; `deeds` the thread that does it to the server;
 //! `ledger`, `losses`, `presence`, `timing` and `faults` judge, and know neither sockets nor clocks.
 
 mod body;
@@ -13,6 +13,7 @@ mod ledger;
 mod load;
 mod losses;
 mod moment;
+mod open;
 mod outbound;
 mod presence;
 mod protocol;
