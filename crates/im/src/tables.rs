@@ -344,7 +344,7 @@ fn settle(word: &AtomicU64, value: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::app::ImApp;
-    use crate::config::IM_KEYS;
+    use crate::config::{DevicePolicy, IM_KEYS};
     use dunlin_server::config::SERVER_KEYS;
     use dunlin_server::settings::{Layers, Settings};
     use dunlin_server::simulation::{Deed, FakeWorker};
@@ -396,6 +396,28 @@ mod tests {
         let answer = login(&mut app, &mut worker, conn, &late);
         assert!(answer.contains("result"), "{answer}");
         assert_eq!(tables.live_sessions(worker.table(), &late)[0].conn, conn);
+    }
+
+    /// As where a login on another worker drew its number later and was done sooner: nobody but the
+    /// one that was overtaken can see both.
+    #[test]
+    fn a_login_that_was_overtaken_is_answered_and_goes_itself() {
+        let (mut app, mut worker) = house(8);
+        app.config.devices = DevicePolicy::One;
+        let peer = "127.0.0.1:1".parse().unwrap();
+        let [other, newer, older] = [(); 3].map(|()| worker.open(&mut app, peer, "/ws"));
+        login(&mut app, &mut worker, other, "bob");
+        login(&mut app, &mut worker, newer, "ann");
+        app.tables().last_login.store(0, Ordering::Relaxed);
+        let text = r#"{"id":1,"method":"login","params":{"user":"ann","device":{"id":"e"}}}"#;
+        app.message(&mut worker.context(), older, Message::Text(text));
+        let deeds = worker.take_deeds();
+        assert_eq!(deeds.len(), 3, "{deeds:?}");
+        assert!(matches!(&deeds[0], Deed::Push { conn, payload, .. }
+            if *conn == older && payload.windows(8).any(|word| word == b"\"result\"")));
+        assert!(matches!(deeds[2], Deed::Disconnect { conn, code: 4510, .. } if conn == older));
+        let live = app.tables().live_sessions(worker.table(), "ann");
+        assert_eq!(live.iter().map(|session| session.conn).collect::<Vec<_>>(), [newer]);
     }
 
     #[test]
