@@ -352,7 +352,7 @@ pub struct Closed {
 }
 
 /// Who ended a connection.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum ClosedBy {
     /// The client, by a close frame or by its transport.
     Client,

@@ -37,6 +37,8 @@ cells! {
     Restarts = 3;
     /// Master: how often its worker was killed as stuck.
     StuckKilled = 5;
+    /// Master: the slot whose worker stands in for this one, and 1; 0: none does.
+    StoodInBy = 6;
     /// Process: turn count, with the lowest bit set while it is busy.
     Stamp = 8;
     /// Process: when the turn under way began, in monotonic milliseconds.

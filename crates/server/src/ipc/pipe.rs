@@ -58,6 +58,15 @@ pub(crate) enum Control {
     /// From a worker: so many went; these did not: plain HTTP, those with unsent output, others. `pending`
     /// of them may still go, when their homes answer.
     MoveDone { id: u32, moved: u32, pending: u32, http: u32, unsent: u32, other: u32 },
+    /// To a worker that serves: serve this slot, too, whose own worker does not come up. `rest` is the
+    /// memfd of what whoever stood in before has left.
+    StandIn { slot: u16, rest: Option<i32>, why: WireAdoption },
+    /// From a worker: it serves that slot.
+    StoodIn { slot: u16, adopted: u32, lost: u32 },
+    /// To a worker: give that slot back.
+    StandDown { slot: u16 },
+    /// From a worker: it serves that slot no more, or never did; `rest` is the memfd of what is left.
+    StoodDown { slot: u16, rest: Option<i32> },
 }
 
 /// [`Adoption`] on the wire.
@@ -65,12 +74,14 @@ pub(crate) enum Control {
 pub(crate) enum WireAdoption {
     Reload,
     Crash,
+    /// A reload for the application: another slot's worker has served meanwhile, and has laid it down.
+    GivenBack,
 }
 
 impl From<WireAdoption> for Adoption {
     fn from(wire: WireAdoption) -> Self {
         match wire {
-            WireAdoption::Reload => Self::Reload,
+            WireAdoption::Reload | WireAdoption::GivenBack => Self::Reload,
             WireAdoption::Crash => Self::Crash,
         }
     }

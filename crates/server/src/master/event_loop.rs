@@ -213,6 +213,13 @@ impl<A: App> Master<A> {
                     let left = Left { http, unsent, other };
                     self.moves_done(seat, Done { id, moved, pending, left });
                 }
+                Control::StoodIn { slot, adopted, lost } => {
+                    warn!(%seat, slot, adopted, lost, "stands in for a slot without a worker");
+                }
+                Control::StoodDown { slot, rest } => {
+                    info!(%seat, slot, "stands in no more");
+                    self.input(Input::StoodDown(seat, generation, slot, rest));
+                }
                 Control::Recycle => self.input(Input::Recycle(seat, generation)),
                 Control::Ask(WireDeed::Reload) => self.begin_reload(false, None),
                 Control::Ask(WireDeed::Shutdown) => self.begin_stop(),

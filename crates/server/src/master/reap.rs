@@ -201,6 +201,8 @@ impl<A: App> Master<A> {
             let row = seat.row(&self.shared.scoreboard);
             row.set_state(state.shown(self.state.is_stopping()));
             row.set(Cell::Restarts, state.restarts);
+            let sibling = state.sibling.map_or(0, |sibling| u64::from(sibling.seat.place()) + 1);
+            row.set(Cell::StoodInBy, sibling);
             if state.current.is_none() && state.successor.is_none() {
                 row.set(Cell::Pid, 0);
             }

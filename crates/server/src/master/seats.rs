@@ -1,5 +1,6 @@
 //! Seats, the places in the process table, and the lives in them.
 
+use super::state::Sibling;
 use crate::clock::Millis;
 use crate::scoreboard::{ProcessRow, Scoreboard};
 use crate::sessions::Writer;
@@ -129,12 +130,16 @@ pub(super) struct SeatState {
     pub(super) successor: Option<Life>,
     /// Who had it and has not ended yet.
     pub(super) leaving: Vec<Life>,
-    /// What the last owner left for whoever is started next; `None`: it did not rest.
+    /// What the last owner, or a sibling, left for whoever is next; `None`: it did not rest.
     pub(super) left: Option<AtRest>,
     /// When the next start is due after a death.
     pub(super) respawn_at: Option<Millis>,
     /// How often a dead process was replaced.
     pub(super) restarts: u64,
+    /// Since when it has had no worker that is ready.
+    pub(super) unserved_since: Option<Millis>,
+    /// Who stands in for it meanwhile.
+    pub(super) sibling: Option<Sibling>,
     /// Deaths in a row in the middle of an adoption.
     pub(super) adoption_deaths: u32,
     /// The death that comes is put down to one connection, not to the adoption as a whole.

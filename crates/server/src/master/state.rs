@@ -2,14 +2,17 @@
 //!
 //! Knows seats (places in the process table) and the lives in them; knows no descriptor and no pid.
 //! Invariants: 1. A worker seat has at most one owner (`current`) and one successor. 2. The commit
-//! (`Action::Commit`) is given only when nobody serves the seat: the owner rests, or is dead. 3. Before
+//! (`Action::Commit`) is given only when nobody serves the seat: the owner rests, or is dead, and no
+//! sibling stands in. 3. Before
 //! the commit a failing successor changes nothing; after it, it is a crash of the seat.
 
 mod reloading;
+mod standing_in;
 mod stopping;
 mod upgrading;
 
 pub(super) use reloading::Outcome;
+pub(super) use standing_in::Sibling;
 pub(super) use upgrading::{Arrival, SeatHandOff};
 
 use super::seats::{Life, Phase, Seat, SeatState};
@@ -39,6 +42,8 @@ pub(super) enum Input {
     RestFailed(Seat, u32, u32, String),
     /// A worker serves.
     Ready(Seat, u32, u32, u32),
+    /// A worker has given back the slot that it stood in for, and what it left for it.
+    StoodDown(Seat, u32, u16, Option<i32>),
     /// A worker wants to be replaced.
     Recycle(Seat, u32),
     /// A child has ended.
@@ -152,7 +157,7 @@ impl State {
     /// Whether nothing is being replaced or brought to its end.
     pub(super) fn is_quiet(&self) -> bool {
         let replacing = self.reload.is_some() || self.upgrading.is_some();
-        !replacing && self.stopping.is_none()
+        !replacing && self.stopping.is_none() && !self.someone_stands_in()
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -185,6 +190,9 @@ impl State {
             }
             Input::Ready(seat, generation, adopted, lost) => {
                 self.ready(now, seat, generation, adopted, lost);
+            }
+            Input::StoodDown(seat, generation, slot, rest) => {
+                self.stood_down(now, seat, generation, slot, rest);
             }
             Input::Recycle(seat, generation) => self.recycle(seat, generation),
             Input::Ended(seat, generation) => self.ended(now, seat, generation),
@@ -230,14 +238,12 @@ impl State {
             Some(current) if current.phase == Phase::Running => {
                 current.enter(Phase::AskedToRest, now);
                 let owner = current.generation;
+                self.end_duty_of(seat);
                 let rest = Control::Rest { successor: generation };
                 self.actions.push(Action::Tell(seat, owner, rest));
             }
             Some(_) => {}
-            None => match state.left.take() {
-                Some(left) => self.commit(now, seat, left.memfd, WireAdoption::Reload),
-                None => self.commit(now, seat, None, WireAdoption::Crash),
-            },
+            None => self.take_unowned(now, seat),
         }
     }
 
@@ -292,6 +298,7 @@ impl State {
             _ => return,
         }
         state.adoption_deaths = 0;
+        state.unserved_since = None;
         self.handed_over(seat, u64::from(adopted), u64::from(lost));
     }
 
@@ -353,6 +360,7 @@ impl State {
         let asked = life.phase == Phase::Leaving;
         if seat.is_worker() {
             self.actions.push(Action::MarkLost(seat, generation));
+            state.unserved_since.get_or_insert(now);
         }
         if !asked || !stopping && seat.is_worker() {
             self.actions.push(Action::ReportDeath(seat, generation));
@@ -360,6 +368,8 @@ impl State {
         if stopping {
             return;
         }
+        self.sibling_ended(now, seat, generation);
+        let Some(state) = self.seats.get_mut(&seat) else { return };
         let blamed = std::mem::take(&mut state.blamed);
         if life.phase == Phase::Adopting {
             state.adoption_deaths += u32::from(!blamed);
@@ -417,6 +427,7 @@ impl State {
             self.spawn(seat, now);
         }
         self.lose_patience(now);
+        self.stand_in_where_due(now);
         self.go_on_with_reload(now);
         self.go_on_with_upgrade(now);
         let all_up = self

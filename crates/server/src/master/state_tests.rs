@@ -1,5 +1,7 @@
 //! The master's mind without a process: inputs in, actions out.
 
+#[path = "state_standing_in_tests.rs"]
+mod standing_in;
 #[path = "state_stop_tests.rs"]
 mod stop;
 #[path = "state_walk_tests.rs"]

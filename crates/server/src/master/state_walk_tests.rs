@@ -18,6 +18,8 @@ enum Stage {
 struct SimulatedChild {
     stage: Stage,
     alive: bool,
+    /// The slot it stands in for.
+    stands_in: Option<u16>,
     /// What the master has sent and it has not read.
     inbox: VecDeque<Control>,
     /// What it has sent and the master has not read.
@@ -65,18 +67,23 @@ impl World {
                     let child = SimulatedChild {
                         stage: Stage::Born,
                         alive: true,
+                        stands_in: None,
                         inbox: VecDeque::new(),
                         outbox: VecDeque::new(),
                     };
                     self.children.insert((seat, generation), child);
                 }
                 Action::Tell(seat, generation, message) => {
+                    if let Control::StandIn { slot, .. } = message {
+                        self.expect_unserved(Seat::Worker(slot));
+                    }
                     if let Some(child) = self.children.get_mut(&(seat, generation)) {
                         child.inbox.push_back(message);
                     }
                 }
                 Action::Kill(seat, generation) => self.kill(seat, generation),
                 Action::Commit(seat, generation) if seat.is_worker() => {
+                    self.expect_no_sibling(seat);
                     for ((other, life), child) in &self.children {
                         let serves = child.alive && child.stage == Stage::Serving;
                         let another = *other == seat && *life != generation;
@@ -128,6 +135,30 @@ impl World {
         self.act();
     }
 
+    /// Nobody stands in for a slot, or will.
+    fn expect_no_sibling(&self, seat: Seat) {
+        for ((sibling, life), child) in self.children.iter().filter(|(_, child)| child.alive) {
+            let stands = child.stands_in.map(Seat::Worker) == Some(seat);
+            let will = child.inbox.iter().any(|message| {
+                matches!(message, Control::StandIn { slot, .. } if Seat::Worker(*slot) == seat)
+            });
+            assert!(!stands && !will, "{sibling} {life} stands in for {seat}");
+        }
+    }
+
+    /// Nobody reads a slot's mailbox, or will.
+    fn expect_unserved(&self, seat: Seat) {
+        self.expect_no_sibling(seat);
+        for ((other, life), child) in self.children.iter().filter(|(_, child)| child.alive) {
+            let wakes = child
+                .inbox
+                .iter()
+                .any(|message| matches!(message, Control::Resume | Control::Commit { .. }));
+            let serves = child.stage == Stage::Serving || wakes;
+            assert!(*other != seat || !serves, "{seat} has {life}");
+        }
+    }
+
     fn check(&self) {
         for (seat, state) in &self.bench.state.seats {
             let mut generations = state.generations();
@@ -169,7 +200,21 @@ impl World {
                 child.stage = Stage::Serving;
                 child.outbox.push_back(Input::Ready(seat, generation, 0, 0));
             }
+            (Stage::Serving, Some(Control::StandIn { slot, .. })) => {
+                assert_eq!(child.stands_in, None, "one at a time");
+                child.stands_in = Some(slot);
+            }
+            (_, Some(Control::StandIn { slot, rest, .. })) => {
+                child.outbox.push_back(Input::StoodDown(seat, generation, slot, rest));
+            }
+            (_, Some(Control::StandDown { slot })) => {
+                let stood = child.stands_in.take();
+                child
+                    .outbox
+                    .extend(stood.map(|_| Input::StoodDown(seat, generation, slot, Some(9))));
+            }
             (Stage::Serving, Some(Control::Rest { successor })) => {
+                assert_eq!(child.stands_in, None, "it has given back what is not its own");
                 child.stage = Stage::Resting;
                 child.outbox.push_back(if fails {
                     Input::RestFailed(seat, generation, successor, "as it pleases".into())

@@ -227,12 +227,9 @@ fn base(row: &ProcessRow) -> Json {
 fn worker(slot: usize, row: &ProcessRow, mailbox_bytes: Option<u64>) -> Json {
     let figures = ProcessFigures::of(row.value(Cell::Pid));
     with(
-        with(base(row), moves(row)),
+        with(place(slot, row), moves(row)),
         json!({
-            "slot": slot,
-            "generation": row.generation(),
             "busy_ms": busy_ms(row),
-            "stuck_killed": row.value(Cell::StuckKilled),
             "connections": row.value(Cell::Connections),
             "sessions": row.value(Cell::Sessions),
             "accepted": row.value(Cell::Accepted),
@@ -283,6 +280,19 @@ fn moves(row: &ProcessRow) -> Json {
         "lost_mail": row.value(Cell::LostMail),
         "closes_delayed": row.value(Cell::ClosesDelayed),
     })
+}
+
+/// A slot and the process in it.
+fn place(slot: usize, row: &ProcessRow) -> Json {
+    with(
+        base(row),
+        json!({
+            "slot": slot,
+            "generation": row.generation(),
+            "stood_in_by": row.value(Cell::StoodInBy).checked_sub(1),
+            "stuck_killed": row.value(Cell::StuckKilled),
+        }),
+    )
 }
 
 fn task(place: usize, board: &Scoreboard) -> Json {

@@ -70,7 +70,7 @@ impl<A: App> Worker<'_, A> {
         if !self.core.accept_ready || !self.core.life.accepting() {
             return;
         }
-        let listeners = self.core.wiring.listeners[self.core.slot.index()].clone();
+        let listeners = self.core.listeners();
         let rate = self.core.config.accept_rate;
         let mut empty = 0;
         for turn in 0..ACCEPTS_PER_TURN {

@@ -14,6 +14,7 @@ use super::moving::Moving;
 use super::open_tasks::OpenTasks;
 use super::pool_limits::ReceiveLimits;
 use super::routing::{Routing, Speaking};
+use super::standing_in::StandingIn;
 use super::state::Life;
 use crate::app::{Closed, ClosedBy};
 use crate::clock::{self, Millis};
@@ -43,6 +44,7 @@ pub(super) const PIPE: Token = Token(0);
 pub(super) const SIGNALS: Token = Token(1);
 pub(super) const MAILBOX: Token = Token(2);
 pub(super) const LISTENER: Token = Token(3);
+pub(super) const STOOD_IN_MAILBOX: Token = Token(4);
 
 /// How long a closing connection may take to answer our close frame and take what is queued.
 pub(super) const CLOSE_GRACE_MS: u64 = 3_000;
@@ -69,6 +71,9 @@ pub(crate) struct Core {
     pub(super) pipe: Pipe,
     pub(super) mailbox: Option<Mailbox>,
     pub(super) mail_ready: bool,
+    /// Whose mailbox is read: this slot's but for moments.
+    pub(super) reading: SlotId,
+    pub(super) standing_in: Option<StandingIn>,
     pub(super) accept_ready: bool,
     pub(super) post: Post,
     pub(super) row: ProcessRow,
@@ -139,6 +144,8 @@ impl Core {
             pipe: Pipe::new(pipe),
             mailbox: Some(Mailbox::new(wiring.mailboxes[slot.index()])),
             mail_ready: true,
+            reading: slot,
+            standing_in: None,
             accept_ready: true,
             post: Post::new(&wiring.post),
             row,
@@ -204,7 +211,7 @@ impl Core {
 
     /// Takes new connections no longer.
     pub(super) fn unwatch_listeners(&mut self) {
-        for listener in &self.wiring.listeners[self.slot.index()] {
+        for listener in &self.listeners() {
             // It fails only where it is not registered, which is what is wanted.
             let _ = self.poll.registry().deregister(&mut SourceFd(listener));
         }

@@ -239,7 +239,7 @@ impl<A: App> Worker<'_, A> {
     }
 
     fn run_timer(&mut self, timer: TimerId, ticks: u64, due: u64) {
-        let Some(payload) = self.core.shared.timers.take(timer, self.core.slot) else { return };
+        let Some(payload) = self.core.shared.timers.take(timer, self.core.reading) else { return };
         let due = TimerDue { payload: &payload, ticks, due: Millis(due) };
         self.hook_for(Errand::Timer, None, |app, context| app.timer(context, timer, &due));
     }

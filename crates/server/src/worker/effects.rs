@@ -76,8 +76,8 @@ impl Core {
             let wanted = self.connections[key].open().is_some_and(|open| {
                 let among = match audience {
                     Audience::NeverMoved => !open.moved,
-                    Audience::AtHome => self.is_home(open.home),
-                    Audience::Moved => open.moved && self.is_home(open.home),
+                    Audience::AtHome => open.home == self.reading,
+                    Audience::Moved => open.moved && open.home == self.reading,
                 };
                 open.announced && among
             });

@@ -4,7 +4,7 @@
 //! ready list → sweep → goodbyes → settle (mail out, output out, state words clean) → mail that waits →
 //! scoreboard.
 
-use super::core::{FIRST_CONNECTION, LISTENER, MAILBOX, PIPE, SIGNALS};
+use super::core::{FIRST_CONNECTION, LISTENER, MAILBOX, PIPE, SIGNALS, STOOD_IN_MAILBOX};
 use super::goodbye::Goodbyes;
 use super::state::{Input, Leaving};
 use super::{Worker, sweep};
@@ -48,15 +48,18 @@ impl<A: App> Worker<'_, A> {
                     SIGNALS => self.act_on_signals(),
                     PIPE => self.core.pipe.retry(),
                     MAILBOX => self.core.mail_ready = true,
+                    STOOD_IN_MAILBOX => self.core.note_stood_in_mail(),
                     LISTENER => self.core.accept_ready = true,
                     token => self.note_readiness(token, event),
                 }
             }
             self.obey_pipe();
+            self.stand_down_if_due();
             if self.core.life.serving() {
                 self.give_answers();
                 self.accept_ready();
                 self.read_mailbox();
+                self.read_stood_in_mailbox();
                 self.serve_ready_list();
                 self.sweep();
                 self.say_goodbyes();
@@ -95,8 +98,10 @@ impl<A: App> Worker<'_, A> {
                 || !core.answers.is_empty()
                 || !core.parting.is_empty()
                 || core.mail_ready && !core.routing.is_waiting()
+                || core.has_stood_in_mail()
                 || core.life.accepting() && core.accept_ready);
-        let moves = core.life.serving() && (core.routing.is_waiting() || core.moving.is_busy());
+        let moves = core.life.serving()
+            && (core.routing.is_waiting() || core.moving.is_busy() || core.stands_in_restlessly());
         let timeout_ms = if waits {
             0
         } else if moves || core.life.serving() && core.post.spilled_bytes() > 0 {

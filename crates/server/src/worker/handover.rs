@@ -11,7 +11,7 @@ use super::leftover::{
     Blob, Blobs, ClosingHead, Head, HttpHead, Leftover, LeftoverError, LeftoverWriter, OpenHead,
 };
 use crate::app::{Adoption, App, Closed, ClosedBy};
-use crate::ids::ConnId;
+use crate::ids::{ConnId, SlotId};
 use crate::ledger::DescriptorKind;
 use crate::scoreboard::{Cell, Errand};
 use crate::sessions::{Phase, STRIKES_MAX, Service};
@@ -98,7 +98,6 @@ impl<A: App> Worker<'_, A> {
     /// Takes over what belongs to the slot: first what the predecessor left in the memfd, then every
     /// row of the slot.
     pub(super) fn adopt(&mut self, rest: Option<RawFd>, why: Adoption, empty: bool) -> Adopted {
-        let mut adopted = Adopted::default();
         self.core.shared.peers.clear(self.core.slot.index());
         let left = rest.map_or_else(Leftover::default, Leftover::read);
         // Before any hook: what waited goes before what is sent now.
@@ -109,19 +108,7 @@ impl<A: App> Worker<'_, A> {
             }
         }
         self.core.take_up_routes(why == Adoption::Crash);
-        let sessions: Vec<ConnId> = self.core.shared.sessions.owned_by(self.core.slot).collect();
-        for conn in sessions {
-            let own = self.core.shared.sessions.left(conn).map(Leftover::read);
-            let output_left = own.is_some() || left.open.contains_key(&conn);
-            if empty || !self.fit_for_adoption(conn, output_left) {
-                self.lose(conn);
-                adopted.lost += 1;
-            } else {
-                self.adopt_session(conn, own.as_ref().unwrap_or(&left), why);
-                adopted.adopted += 1;
-            }
-            self.core.forget_left(conn);
-        }
+        let adopted = self.adopt_rows(self.core.slot, &left, why, empty);
         for (head, blobs) in &left.http {
             self.adopt_http(&left, head, *blobs);
         }
@@ -133,11 +120,41 @@ impl<A: App> Worker<'_, A> {
         adopted
     }
 
+    /// Takes up every row of a slot that is fit for it, and closes the others.
+    pub(super) fn adopt_rows(
+        &mut self,
+        slot: SlotId,
+        left: &Leftover,
+        why: Adoption,
+        empty: bool,
+    ) -> Adopted {
+        let mut adopted = Adopted::default();
+        let sessions: Vec<ConnId> = self.core.shared.sessions.owned_by(slot).collect();
+        for conn in sessions {
+            let own = self.core.shared.sessions.left(conn).map(Leftover::read);
+            let output_left = own.is_some() || left.open.contains_key(&conn);
+            if empty || !self.fit_for_adoption(conn, output_left) {
+                self.lose(conn);
+                adopted.lost += 1;
+            } else {
+                self.adopt_session(conn, own.as_ref().unwrap_or(left), why);
+                adopted.adopted += 1;
+            }
+            self.core.forget_left(conn);
+        }
+        adopted
+    }
+
     fn fit_for_adoption(&self, conn: ConnId, output_left: bool) -> bool {
         let sessions = &self.core.shared.sessions;
-        let open = matches!(sessions.phase(conn), Some(Phase::Open | Phase::Closing));
-        open && (output_left || sessions.service(conn) == Some(Service::Clean))
-            && sessions.strikes(conn) < STRIKES_MAX
+        // One that is closing needs no hook to be taken up.
+        let strikes_max = match sessions.phase(conn) {
+            Some(Phase::Open) => STRIKES_MAX,
+            Some(Phase::Closing) => 2 * STRIKES_MAX,
+            _ => return false,
+        };
+        let clean = output_left || sessions.service(conn) == Some(Service::Clean);
+        clean && sessions.strikes(conn) < strikes_max
     }
 
     /// Closes a connection that cannot be adopted.
@@ -244,7 +261,7 @@ impl<A: App> Worker<'_, A> {
         let agreement = core.shared.sessions.agreement(conn);
         let home = core.shared.sessions.home(conn)?;
         let mut open = OpenStage::new(conn, home, agreement);
-        open.moved = core.shared.sessions.route(conn).is_some();
+        open.moved = core.shared.sessions.route(conn).is_some() || home != core.slot;
         open.arriving = core.awaits_last_word(conn);
         connection.stage = Stage::Open(open);
         connection.last_read = core.shared.sessions.last_active(conn).unwrap_or(core.now);
@@ -309,7 +326,7 @@ impl<A: App> Worker<'_, A> {
 }
 
 /// Writes what is left of a connection, if anything is.
-fn lay_down_connection(
+pub(super) fn lay_down_connection(
     writer: &mut Option<LeftoverWriter<File>>,
     connection: &mut Connection,
 ) -> Result<(), LeftoverError> {
@@ -386,7 +403,7 @@ impl From<&Closing> for ClosingHead {
         Self {
             code: closing.closed.code,
             reason: closing.closed.reason.clone(),
-            by_client: closing.closed.by == ClosedBy::Client,
+            by: closing.closed.by,
             answered: closing.answered,
             deaf: closing.deaf,
             until: closing.until,
@@ -396,9 +413,8 @@ impl From<&Closing> for ClosingHead {
 
 impl From<&ClosingHead> for Closing {
     fn from(head: &ClosingHead) -> Self {
-        let by = if head.by_client { ClosedBy::Client } else { ClosedBy::Server };
         Self {
-            closed: Closed { code: head.code, reason: head.reason.clone(), by },
+            closed: Closed { code: head.code, reason: head.reason.clone(), by: head.by },
             answered: head.answered,
             deaf: head.deaf,
             half_closed: false,

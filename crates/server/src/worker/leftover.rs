@@ -8,6 +8,7 @@
 //! before the worker says that it rests; what cannot be read leaves what came before it.
 
 use super::connection::Pending;
+use crate::app::ClosedBy;
 use crate::clock::Millis;
 use crate::ids::ConnId;
 use crate::ipc::codec::{self, CodecError};
@@ -30,7 +31,7 @@ const PREFIX_BYTES: usize = 8 * (1 + BLOBS);
 /// The longest head of a record. The longest there is holds a request's head, parsed: a few times 8 KiB.
 const HEAD_MAX_BYTES: usize = 1 << 20;
 /// How a file begins; raised with its format.
-pub(crate) const MARK: &[u8; 8] = b"dunlin 2";
+pub(crate) const MARK: &[u8; 8] = b"dunlin 3";
 /// Small records are written together.
 const WRITE_BYTES: usize = 64 << 10;
 
@@ -68,7 +69,7 @@ pub(super) struct OpenHead {
 pub(super) struct ClosingHead {
     pub(super) code: u16,
     pub(super) reason: String,
-    pub(super) by_client: bool,
+    pub(super) by: ClosedBy,
     pub(super) answered: bool,
     pub(super) deaf: bool,
     pub(super) until: Millis,
@@ -332,9 +333,10 @@ mod tests {
             },
         );
         let closing = (any::<u16>(), ".{0,40}", any::<[bool; 3]>(), any::<u64>()).prop_map(
-            |(code, reason, [by_client, answered, deaf], until)| {
+            |(code, reason, [lost, answered, deaf], until)| {
                 let until = Millis(until);
-                ClosingHead { code, reason, by_client, answered, deaf, until }
+                let by = if lost { ClosedBy::WorkerLost } else { ClosedBy::Client };
+                ClosingHead { code, reason, by, answered, deaf, until }
             },
         );
         let open = (any::<u64>(), any::<bool>(), prop::option::of(closing)).prop_map(
@@ -404,7 +406,7 @@ mod tests {
         let closing = ClosingHead {
             code: 1000,
             reason: "a".repeat(HEAD_MAX_BYTES),
-            by_client: false,
+            by: ClosedBy::Server,
             answered: false,
             deaf: false,
             until: Millis(0),

@@ -26,6 +26,7 @@ mod routing;
 mod settle;
 mod shed;
 mod sources;
+mod standing_in;
 mod state;
 mod sweep;
 
@@ -165,7 +166,13 @@ impl<A: App> Worker<'_, A> {
                         self.serve(rest, why, empty);
                     }
                 }
+                Control::StandIn { slot, rest, why } => {
+                    self.stand_in(SlotId(slot), rest, why.into());
+                }
+                Control::StandDown { slot } => self.begin_standing_down(SlotId(slot)),
                 Control::Rest { successor } => {
+                    // What is not its own is given back first.
+                    self.stand_down();
                     self.finish_what_is_begun();
                     if self.decide(Input::Rest) == Some(Action::LayDown) {
                         self.rest(successor);
@@ -217,6 +224,11 @@ impl<A: App> Worker<'_, A> {
             error!(%error, "the mailbox or a listener cannot be watched");
         }
         let adopted = self.adopt(rest, why.into(), empty);
+        if why == WireAdoption::GivenBack {
+            // What the slot's connections said to each other meanwhile lies there, before what they say
+            // next.
+            self.read_mailbox_out();
+        }
         let _ =
             self.core.pipe.send(&Control::Ready { adopted: adopted.adopted, lost: adopted.lost });
         info!(adopted = adopted.adopted, lost = adopted.lost, "serving");

@@ -321,14 +321,14 @@ impl<A: App> Worker<'_, A> {
             let Some(owner) = sessions.owner(conn) else { continue };
             let bits = conn.to_bits();
             let told = match owed {
-                Owed::Lost(_) if owner == self.core.slot => {
+                Owed::Lost(_) if self.core.acts_for(owner) => {
                     if let Some(key) = self.take_up_row(conn, Adoption::Balance) {
                         self.close_for_mail_lost_elsewhere(key);
                     }
                     Ok(())
                 }
                 Owed::Lost(_) => self.core.post.put_word(owner.index(), &Mail::Lost { conn: bits }),
-                Owed::LastWord(_) if sessions.passage(conn) == Passage::Handed(self.core.slot) => {
+                Owed::LastWord(_) if matches!(sessions.passage(conn), Passage::Handed(from) if self.core.acts_for(from)) => {
                     self.core.post.put_word(owner.index(), &Mail::Moved { conn: bits })
                 }
                 Owed::Go(_) if owner != self.core.slot && sessions.route(conn) != Some(owner) => {
@@ -362,7 +362,7 @@ impl<A: App> Worker<'_, A> {
             return;
         }
         let sessions = &self.core.shared.sessions;
-        let leads_away = sessions.route(conn).is_some_and(|route| route != self.core.slot);
+        let leads_away = sessions.route(conn) != sessions.owner(conn);
         if leads_away && sessions.passage(conn) == Passage::None {
             sessions.set_passage(conn, Passage::Going);
         }

@@ -14,7 +14,7 @@ use crate::clock::Millis;
 use crate::ids::{ConnId, SlotId};
 use crate::ipc::mail::{Mail, Recipients};
 use crate::scoreboard::Cell;
-use crate::sessions::{Passage, Phase};
+use crate::sessions::{Passage, Phase, Sessions};
 use crate::websocket::Opcode;
 use std::collections::HashSet;
 
@@ -114,6 +114,16 @@ impl Routing {
         !self.in_transit.is_empty()
     }
 
+    /// The mailbox of a slot is another's to read.
+    pub(super) fn forget_home(&mut self, slot: SlotId, sessions: &Sessions) {
+        self.moved.retain(|conn| sessions.home(*conn).is_some_and(|home| home != slot));
+    }
+
+    /// Another mailbox is read: whether that one waits is another matter.
+    pub(super) fn swap_wait(&mut self, other: &mut Option<Millis>) {
+        std::mem::swap(&mut self.waits_since, other);
+    }
+
     pub(super) fn has_moved(&self) -> bool {
         !self.moved.is_empty()
     }
@@ -122,7 +132,7 @@ impl Routing {
 impl Core {
     /// Whether this worker reads the mailbox of a slot.
     pub(super) fn is_home(&self, slot: SlotId) -> bool {
-        slot == self.slot
+        self.acts_for(slot)
     }
 
     /// Whether what the running hook sends to this connection goes there straight. If not it goes by the
@@ -138,7 +148,7 @@ impl Core {
 
     /// Whether another worker's last word about a connection of this one is still to come.
     pub(super) fn awaits_last_word(&self, conn: ConnId) -> bool {
-        matches!(self.shared.sessions.passage(conn), Passage::Handed(from) if from != self.slot)
+        matches!(self.shared.sessions.passage(conn), Passage::Handed(from) if !self.acts_for(from))
     }
 
     /// Where a connection is.
@@ -157,12 +167,12 @@ impl Core {
             return Place::Gone;
         };
         match sessions.route(conn) {
-            Some(to) if owner != self.slot && to != self.slot && self.is_home(home) => {
+            Some(to) if !self.acts_for(owner) && !self.acts_for(to) && self.is_home(home) => {
                 Place::There(to)
             }
             _ if !open => Place::Gone,
-            _ if owner == self.slot => Place::Ours,
-            Some(to) if to == self.slot => Place::Coming,
+            _ if self.acts_for(owner) => Place::Ours,
+            Some(to) if self.acts_for(to) => Place::Coming,
             _ => Place::Astray,
         }
     }
@@ -236,7 +246,7 @@ impl Core {
         }
     }
 
-    /// Connections with their home here that are open and served elsewhere; forgets those that are gone.
+    /// Connections with their home in the slot whose mailbox is read that are open and served elsewhere; forgets those that are gone.
     pub(super) fn away_from_home(&mut self) -> Vec<ConnId> {
         let mut moved = std::mem::take(&mut self.routing.moved);
         let mut away = Vec::new();
@@ -244,7 +254,9 @@ impl Core {
             Place::Gone => self.shared.sessions.phase(*conn).is_some(),
             Place::Here(_) => true,
             Place::Ours | Place::There(_) | Place::Coming | Place::Astray => {
-                away.push(*conn);
+                if self.shared.sessions.home(*conn) == Some(self.reading) {
+                    away.push(*conn);
+                }
                 true
             }
         });
@@ -263,7 +275,8 @@ impl Core {
         let sessions = &self.shared.sessions;
         let home_is_here = sessions.home(conn).is_some_and(|home| self.is_home(home));
         let owner = sessions.owner(conn);
-        if !home_is_here || sessions.phase(conn) != Some(Phase::Open) || owner == Some(self.slot) {
+        let ours = owner.is_some_and(|owner| self.acts_for(owner));
+        if !home_is_here || sessions.phase(conn) != Some(Phase::Open) || ours {
             return;
         }
         let route = sessions.route(conn);
@@ -280,13 +293,18 @@ impl Core {
     pub(super) fn take_up_routes(&mut self, after_crash: bool) {
         self.routing = Routing::default();
         self.moving = Moving::default();
+        self.take_up_routes_of(self.slot, after_crash);
+    }
+
+    /// The same for a slot, beside what there is.
+    pub(super) fn take_up_routes_of(&mut self, slot: SlotId, after_crash: bool) {
         let all: Vec<ConnId> = self.shared.sessions.all().collect();
         for conn in all {
             let sessions = &self.shared.sessions;
             let (Some(home), Some(owner)) = (sessions.home(conn), sessions.owner(conn)) else {
                 continue;
             };
-            let (here, ours) = (self.is_home(home), owner == self.slot);
+            let (here, ours) = (home == slot, owner == slot);
             let passage = sessions.passage(conn);
             let Some(route) = sessions.route(conn) else { continue };
             if here {
@@ -302,10 +320,10 @@ impl Core {
                 }
             }
             let fence_passed = here || passage == Passage::Going;
-            if passage == Passage::Handed(self.slot) && !ours {
+            if passage == Passage::Handed(slot) && !ours {
                 self.routing.owe(Owed::LastWord(conn));
-            } else if ours && route != self.slot {
-                let begun = passage == Passage::Handed(self.slot);
+            } else if ours && route != slot {
+                let begun = passage == Passage::Handed(slot);
                 if begun {
                     self.shared.sessions.set_passage(conn, Passage::Going);
                 }

@@ -179,6 +179,14 @@ impl App for RecordingApp {
         if self.place.is_marked("little_memory") {
             bound_memory();
         }
+        if context.role() == Role::Worker(SlotId(0)) {
+            if self.place.is_marked("slow_worker_start_in_slot_0") {
+                thread::sleep(Duration::from_millis(2_000));
+            }
+            if self.place.is_marked("fail_worker_start_in_slot_0") {
+                return Err("as the test wants it".into());
+            }
+        }
         let in_slot_1 = context.role() == Role::Worker(SlotId(1));
         let fails = self.place.is_marked("fail_worker_start")
             || in_slot_1 && self.place.is_marked("fail_worker_start_in_slot_1");

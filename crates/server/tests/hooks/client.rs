@@ -73,6 +73,12 @@ impl Client {
         }
     }
 
+    /// Ends a message that was begun; gives the answer.
+    pub(crate) fn ask_rest(&mut self, rest: &[u8]) -> String {
+        self.write_raw(&frame(true, 0, rest));
+        self.hear_text()
+    }
+
     /// What comes within a second.
     pub(crate) fn hear_soon(&mut self) -> Heard {
         self.set_patience(Duration::from_secs(1));

@@ -28,6 +28,7 @@ mod place;
 mod reloads;
 mod runner;
 mod server;
+mod siblings;
 mod stops;
 mod timing;
 mod upgrades;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         crashes::TESTS,
         deaths::TESTS,
         ledger::TESTS,
+        siblings::TESTS,
         flow::TESTS,
         door::TESTS,
         compression::TESTS,

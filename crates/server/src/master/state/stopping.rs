@@ -20,9 +20,9 @@ impl State {
         self.end_reload_for_stop();
         for (seat, state) in &mut self.seats {
             state.respawn_at = None;
-            if let Some(mut life) =
-                state.successor.take_if(|_| state.current.is_some() || !seat.is_worker())
-            {
+            // Where nobody serves, a successor says goodbye; a sibling does it for its own and the slot's.
+            let served = state.current.is_some() || state.sibling.is_some();
+            if let Some(mut life) = state.successor.take_if(|_| served || !seat.is_worker()) {
                 self.actions.push(Action::Kill(*seat, life.generation));
                 life.enter(Phase::Leaving, now);
                 state.leaving.push(life);

@@ -90,6 +90,7 @@ impl State {
                 state.generation = handed.generation;
                 state.restarts = handed.restarts;
                 state.left = handed.left;
+                state.unserved_since = handed.seat.is_worker().then_some(now);
             }
         }
         self.was_ready = true;
@@ -208,9 +209,14 @@ impl State {
             return;
         }
         let mark = self.upgrading.as_ref().map_or(0, |upgrading| upgrading.mark);
+        // Whoever stands in for another slot gives it back first.
+        let workers: Vec<Seat> = self.seats.keys().copied().filter(Seat::is_worker).collect();
+        workers.into_iter().for_each(|seat| self.end_duty_of(seat));
         for (seat, state) in &mut self.seats {
             state.respawn_at = None;
-            state.left = None;
+            if state.current.is_some() {
+                state.left = None;
+            }
             if let Some(mut life) = state.successor.take() {
                 life.enter(Phase::Leaving, now);
                 self.actions.push(Action::Kill(*seat, life.generation));
