@@ -14,6 +14,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Words per process row; a multiple of a cache line, so that two writers never share one.
 pub const ROW_WORDS: usize = 96;
 
+/// The word of the whole server that says whose turn it is to take a task; the first is the peak.
+const TASK_TURN: usize = 1;
+
 macro_rules! cells {
     ($($(#[$doc:meta])* $name:ident = $index:expr;)*) => {
         /// One word of a process row.
@@ -371,6 +374,26 @@ impl Scoreboard {
     #[must_use]
     pub fn peak(&self) -> u64 {
         self.words[0].load(Ordering::Relaxed)
+    }
+
+    /// Task process: it is its turn to take a task. False: another's.
+    pub(crate) fn begin_task_turn(&self, place: u16) -> bool {
+        let turn = u64::from(place) + 1;
+        self.words[TASK_TURN].compare_exchange(0, turn, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Task process, or the master for a dead one: the turn is over. Nothing happens in another's turn.
+    pub(crate) fn end_task_turn(&self, place: u16) {
+        let turn = u64::from(place) + 1;
+        // It is another's already, which is what is wanted.
+        let _ =
+            self.words[TASK_TURN].compare_exchange(turn, 0, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Whose turn it is to take a task.
+    pub(crate) fn task_turn(&self) -> Option<u16> {
+        let turn = self.words[TASK_TURN].load(Ordering::Acquire);
+        turn.checked_sub(1).and_then(|place| u16::try_from(place).ok())
     }
 
     fn row(&self, index: usize) -> ProcessRow {

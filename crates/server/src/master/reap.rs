@@ -14,6 +14,7 @@ use crate::ledger::{DescriptorKind, Holder};
 use crate::scoreboard::{Cell, ChildState};
 use crate::sessions::{Phase, Service};
 use crate::sys::{descriptor, fork};
+use crate::task;
 use mio::unix::SourceFd;
 use std::collections::HashSet;
 use std::os::fd::RawFd;
@@ -177,6 +178,9 @@ impl<A: App> Master<A> {
     /// A task process died: whoever asked for the task it had in hand is told.
     pub(super) fn fail_task_in_hand(&mut self, place: u16, timed_out: bool) {
         let row = self.shared.scoreboard.task(usize::from(place));
+        if let Some(queue) = self.wiring.tasks_out {
+            task::recover_queue(queue, self.shared.scoreboard, place);
+        }
         let task = row.task_in_hand();
         if task == 0 {
             return;

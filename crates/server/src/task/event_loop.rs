@@ -1,6 +1,7 @@
 //! The task process's loop: one task at a time.
 
-use super::{Core, TASK_MAX_BYTES, TaskProcess};
+use super::queue::{self, Taken};
+use super::{Core, TASK_BUFFER_BYTES, TaskProcess};
 use crate::app::{App, StopReason, TaskFailure};
 use crate::clock;
 use crate::ids::TaskId;
@@ -9,7 +10,6 @@ use crate::ipc::mail::{Mail, TaskMail};
 use crate::ipc::pipe::Control;
 use crate::logging;
 use crate::scoreboard::Cell;
-use crate::sys::packet::{self, Received};
 use crate::sys::signals;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -26,8 +26,9 @@ const SIGNALS: Token = Token(2);
 /// How soon a full mailbox is tried again, and for how long in all.
 const MAIL_RETRY_MS: u64 = 5;
 const MAIL_RETRIES: u32 = 200;
-/// Room for the longest task with its envelope.
-const BUFFER_BYTES: usize = TASK_MAX_BYTES + (1 << 10);
+/// How soon the queue is looked at again while another process is taking a task: that is a few
+/// microseconds' work, unless it is stopped in the middle of it.
+const OTHERS_TURN: Duration = Duration::from_micros(100);
 /// An edge of the queue may be another task process's: it is looked at anyway this often.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -42,7 +43,7 @@ impl<A: App> TaskProcess<'_, A> {
         registry.register(&mut SourceFd(&self.core.queue), QUEUE, Interest::READABLE)?;
         registry.register(&mut SourceFd(&self.signals), SIGNALS, Interest::READABLE)?;
         let mut events = Events::with_capacity(8);
-        let mut buffer = vec![0; BUFFER_BYTES];
+        let mut buffer = vec![0; TASK_BUFFER_BYTES];
         loop {
             self.obey_control();
             while self.core.stop != Some(StopReason::Replaced) && self.take_task(&mut buffer)? {
@@ -79,27 +80,18 @@ impl<A: App> TaskProcess<'_, A> {
 
     /// Takes a task from the queue and does it. False: none is there.
     fn take_task(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
-        let length = match packet::receive(self.core.queue, buffer)? {
-            Received::Packet(length) => {
-                self.core.row.add(Cell::TasksTaken, 1);
-                length
-            }
-            Received::Cut => return Ok(true),
-            Received::Nothing | Received::End => return Ok(false),
-        };
-        match bincode::decode_from_slice::<TaskMail, _>(&buffer[..length], codec::settings()) {
-            Ok((mail, _)) => self.do_task(&mail),
-            Err(error) => error!(%error, "a task was left out of the queue"),
+        let Core { queue, place, shared, .. } = &self.core;
+        match queue::take(*queue, shared.scoreboard, *place, clock::now(), buffer)? {
+            Taken::Task(mail) => self.do_task(&mail),
+            Taken::Unreadable => {}
+            Taken::Busy => thread::sleep(OTHERS_TURN),
+            Taken::Nothing => return Ok(false),
         }
         Ok(true)
     }
 
     fn do_task(&mut self, mail: &TaskMail) {
         let row = self.core.row;
-        row.set(Cell::TaskBegan, clock::now().0);
-        row.set(Cell::TaskAsker, u64::from(mail.asker));
-        // Last: who sees the task sees whose it is.
-        row.note_task(mail.task);
         let task = TaskId(mail.task);
         let result = match codec::decode_value(&mail.work) {
             Ok(work) => match self.hook(|app, context| app.task(context, task, work)) {

@@ -2,11 +2,14 @@
 //! may block.
 //!
 //! All task processes read the same queue: the kernel gives a task to an idle one. It notes the task
-//! in its scoreboard row first, so that the master can tell the asker if it dies with it. Knows no
-//! connection; what its hook pushes goes by mail.
+//! in its scoreboard row first, so that the master can tell the asker if it dies with it (see
+//! [`queue`]). Knows no connection; what its hook pushes goes by mail.
 
 mod effects;
 mod event_loop;
+mod queue;
+
+pub(crate) use queue::recover as recover_queue;
 
 use crate::app::{App, StopReason};
 use crate::context::Context;
@@ -23,6 +26,8 @@ use tracing::error;
 
 /// Longest encoded task, in bytes.
 pub const TASK_MAX_BYTES: usize = 128 << 10;
+/// Room for the longest task with its envelope.
+const TASK_BUFFER_BYTES: usize = TASK_MAX_BYTES + (1 << 10);
 
 /// What a task process is born with.
 pub(crate) struct Birth {

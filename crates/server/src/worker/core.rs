@@ -8,6 +8,7 @@
 use super::Birth;
 use super::compression::{Compression, Outgoing};
 use super::connection::{Answer, Closing, Connection, Stage};
+use super::deliver::Finished;
 use super::gather::Gatherings;
 use super::goodbye::Goodbyes;
 use super::moving::Moving;
@@ -74,6 +75,7 @@ pub(crate) struct Core {
     /// Whose mailbox is read: this slot's but for moments.
     pub(super) reading: SlotId,
     pub(super) standing_in: Option<StandingIn>,
+    pub(super) finished: Finished,
     pub(super) accept_ready: bool,
     pub(super) post: Post,
     pub(super) row: ProcessRow,
@@ -146,6 +148,7 @@ impl Core {
             mail_ready: true,
             reading: slot,
             standing_in: None,
+            finished: Finished::default(),
             accept_ready: true,
             post: Post::new(&wiring.post),
             row,

@@ -8,7 +8,7 @@ use super::Worker;
 use super::effects::Audience;
 use super::event_loop::UNDER_WAY_MAX;
 use super::routing::{Owed, Place};
-use crate::app::{Adoption, App, Closed, ClosedBy, TimerDue};
+use crate::app::{Adoption, App, Closed, ClosedBy, TaskFailure, TimerDue};
 use crate::clock::Millis;
 use crate::ids::{ConnId, SlotId, TaskId, TimerId};
 use crate::ipc::codec;
@@ -16,10 +16,34 @@ use crate::ipc::mail::{Mail, Recipients, failure_of};
 use crate::ipc::mailbox::{Reader, Taken};
 use crate::scoreboard::{Cell, Errand};
 use crate::websocket::Opcode;
+use std::collections::VecDeque;
 use tracing::error;
 
 /// Packets taken per turn; what is left is taken in the next, at once.
 const PACKETS_PER_TURN: usize = 32;
+
+/// Tasks whose ends came last; more than all task processes can have in hand.
+const FINISHED_MAX: usize = 1_024;
+
+/// The tasks whose ends came last: a process that is killed when its result is on the way is told lost,
+/// behind the result.
+#[derive(Debug, Default)]
+pub(super) struct Finished {
+    tasks: VecDeque<u64>,
+}
+
+impl Finished {
+    fn note(&mut self, task: u64) {
+        if self.tasks.len() >= FINISHED_MAX {
+            self.tasks.pop_front();
+        }
+        self.tasks.push_back(task);
+    }
+
+    fn has(&self, task: u64) -> bool {
+        self.tasks.contains(&task)
+    }
+}
 
 /// Whom the packet in hand is for.
 #[derive(Debug, Default)]
@@ -247,12 +271,19 @@ impl<A: App> Worker<'_, A> {
     fn finish_task(&mut self, task: u64, failure: u8, result: &[u8]) {
         self.core.open_tasks.over(task);
         let result = match failure_of(failure) {
+            // Told by the master.
+            Some(TaskFailure::ProcessLost | TaskFailure::TimedOut)
+                if self.core.finished.has(task) =>
+            {
+                return;
+            }
             Some(failure) => Err(failure),
             None => codec::decode_value(result).map_err(|error| {
                 error!(%error, "a task's result was left out");
-                crate::app::TaskFailure::Undecodable
+                TaskFailure::Undecodable
             }),
         };
+        self.core.finished.note(task);
         self.hook_for(Errand::Finish, None, |app, context| {
             app.finish(context, TaskId(task), result)
         });

@@ -1,6 +1,7 @@
 //! What becomes of everybody when a process is killed.
 
 use crate::client::{Client, Heard};
+use crate::ledger::{Random, seed};
 use crate::runner::tests;
 use crate::server::{Server, is_alive, pid_in, wait_until};
 use nix::sys::signal::{Signal, kill};
@@ -14,6 +15,7 @@ tests![
     a_worker_that_dies_again_and_again,
     a_killed_timer_forgets_nothing,
     a_killed_task_process_is_told_to_its_asker,
+    every_task_is_done_or_told_lost_whoever_is_killed,
     a_task_that_takes_too_long,
     a_killed_master_takes_everybody_along,
     a_second_server_is_refused,
@@ -145,6 +147,42 @@ fn a_killed_task_process_is_told_to_its_asker() {
     client.say("task die");
     client.hear_text();
     server.wait_status("the second", |status| status["tasks"][0]["failed"] == 2);
+}
+
+/// Each task ends in `finish`, with its result or as lost, wherever its process is killed.
+fn every_task_is_done_or_told_lost_whoever_is_killed() {
+    const ROUNDS: u64 = 12;
+    const TASKS: u64 = 60;
+    let seed = seed();
+    println!("DUNLIN_TEST_SEED={seed}");
+    let mut random = Random(seed);
+    let server = Server::start(&[("server.task_workers", "3")]);
+    let mut client = server.client();
+    for round in 1..=ROUNDS {
+        let running = |status: &serde_json::Value| {
+            (0..3).all(|place| status["tasks"][place]["state"] == "running")
+        };
+        let status = server.wait_status("all task processes", running);
+        for _ in 0..TASKS {
+            client.say(&format!("task sleep {}", random.below(2)));
+        }
+        let place = random.below(3);
+        std::thread::sleep(Duration::from_micros(random.below(15_000) as u64));
+        let pid = pid_in(&status, &format!("tasks/{place}"));
+        // It may be that of the round before, whose end has not been noticed yet.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        for _ in 0..TASKS {
+            assert!(client.hear_text().starts_with("task "), "taken");
+        }
+        wait_until(&format!("seed {seed}, round {round}: every task's end"), || {
+            server.calls("finish").len() as u64 >= round * TASKS
+        });
+    }
+    let finished = server.calls("finish");
+    let lost = finished.iter().filter(|line| line.arguments.contains("ProcessLost")).count();
+    println!("{lost} of {} were lost with {ROUNDS} processes", finished.len());
+    assert!(lost as u64 <= ROUNDS, "one each at most");
+    assert_eq!(finished.len() as u64, ROUNDS * TASKS, "and nobody is told twice");
 }
 
 fn a_task_that_takes_too_long() {
