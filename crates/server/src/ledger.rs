@@ -23,6 +23,8 @@ pub enum DescriptorKind {
     Session,
     /// A memfd with what a worker at rest left to its successor.
     Rest,
+    /// A memfd with mail that waits for full mailboxes: whoever serves its sender's slot next sends it.
+    Spill,
 }
 
 impl DescriptorKind {
@@ -33,6 +35,7 @@ impl DescriptorKind {
             Self::Handshaking => 3,
             Self::Session => 4,
             Self::Rest => 5,
+            Self::Spill => 6,
         }
     }
 
@@ -40,11 +43,11 @@ impl DescriptorKind {
         Self::ALL.into_iter().find(|kind| kind.code() == code)
     }
 
-    const ALL: [Self; 5] =
-        [Self::Master, Self::Private, Self::Handshaking, Self::Session, Self::Rest];
+    const ALL: [Self; 6] =
+        [Self::Master, Self::Private, Self::Handshaking, Self::Session, Self::Rest, Self::Spill];
 
     /// Every kind with its code, by which two programs agree on them.
-    pub(crate) fn codes() -> [(Self, u64); 5] {
+    pub(crate) fn codes() -> [(Self, u64); 6] {
         Self::ALL.map(|kind| (kind, kind.code()))
     }
 }

@@ -218,6 +218,24 @@ pub(crate) fn read_packet(packet: &[u8]) -> Result<Packet<'_>, MailError> {
     }
 }
 
+/// Whom all mails of a packet are for.
+pub(crate) fn recipients_of(packet: &[u8]) -> ParcelHead {
+    let mut head = ParcelHead::default();
+    match read_packet(packet) {
+        Ok(Packet::Parcel(head)) => return head,
+        Ok(Packet::Mails(mails)) => {
+            for mail in mails {
+                let ParcelHead { recipients, all } = ParcelHead::of(&mail);
+                head.recipients.extend(recipients);
+                head.all |= all;
+            }
+        }
+        // Nobody else could read it either.
+        Err(_) => {}
+    }
+    head
+}
+
 /// Panics unless what a packet reads as is written, and read again, as the same. For the fuzzer.
 #[cfg(any(test, fuzzing))]
 pub fn check_packet(packet: &[u8]) {

@@ -5,6 +5,7 @@
 //! because it cannot write.
 
 pub mod codec;
+pub(crate) mod journal;
 pub(crate) mod mail;
 pub(crate) mod mailbox;
 pub(crate) mod pipe;

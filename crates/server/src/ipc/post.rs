@@ -6,11 +6,12 @@
 //! slot never exceeds [`SPILL_MAX_BYTES`]; beyond it a post is refused, never dropped in the middle.
 
 use super::codec::CodecError;
+use super::journal::{Journal, Keeper, Progress};
 use super::mail::{Mail, ParcelHead};
 use crate::context::SendError;
 use crate::ids::SlotId;
 use crate::sys::{descriptor, packet};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::RawFd;
 
@@ -51,6 +52,9 @@ pub(crate) struct Post {
     /// Targets with something packed in this turn.
     packed: Vec<usize>,
     spilled_bytes: usize,
+    keeper: Option<Keeper>,
+    /// Files in which what waits is written down, by number; new records go to the last.
+    journals: BTreeMap<u64, Journal>,
 }
 
 #[derive(Debug)]
@@ -59,8 +63,15 @@ struct Target {
     packet_max: usize,
     packing: Vec<u8>,
     packed_mails: usize,
-    spill: VecDeque<Waiting>,
+    spill: VecDeque<Spilled>,
     spill_bytes: usize,
+}
+
+/// A packet that waits, and where it is written down: the number of the file and its record.
+#[derive(Debug)]
+struct Spilled {
+    waiting: Waiting,
+    written: Option<(u64, u64)>,
 }
 
 /// A packet that waits, whole.
@@ -92,7 +103,54 @@ impl Post {
                 spill_bytes: 0,
             })
             .collect();
-        Self { targets, packed: Vec::new(), spilled_bytes: 0 }
+        Self {
+            targets,
+            packed: Vec::new(),
+            spilled_bytes: 0,
+            keeper: None,
+            journals: BTreeMap::new(),
+        }
+    }
+
+    /// The same for a worker: what waits is written down where whoever serves its slot next finds it.
+    pub(crate) fn kept(write_ends: &[RawFd], keeper: Keeper) -> Self {
+        Self { keeper: Some(keeper), ..Self::new(write_ends) }
+    }
+
+    /// Takes over what dead senders of a slot could not send, before anything that is put later; gives
+    /// what may have arrived or not.
+    pub(crate) fn take_over(&mut self, slot: SlotId) -> Vec<(usize, Waiting)> {
+        let Some(keeper) = self.keeper else { return Vec::new() };
+        let mut in_doubt = Vec::new();
+        for (journal, found) in Journal::take_over(keeper, slot) {
+            in_doubt.extend(found.in_doubt);
+            if journal.is_empty() {
+                journal.close();
+                continue;
+            }
+            let number = self.next_number();
+            self.journals.insert(number, journal);
+            for (slot, waiting, at) in found.waiting {
+                self.let_wait(slot, Spilled { waiting, written: Some((number, at)) });
+            }
+        }
+        self.retry();
+        in_doubt
+    }
+
+    /// Leaves what is written down to a successor, or takes it back.
+    pub(crate) fn leave_journals(&self, left: bool) {
+        self.journals.values().for_each(|journal| journal.leave(left));
+    }
+
+    /// What waits is the successor's.
+    pub(crate) fn forget_spilled(&mut self) {
+        self.journals.clear();
+        self.spilled_bytes = 0;
+        for target in &mut self.targets {
+            target.spill.clear();
+            target.spill_bytes = 0;
+        }
     }
 
     /// Takes a mail for a slot. It goes out at [`Post::flush`] at the latest.
@@ -166,10 +224,14 @@ impl Post {
         self.targets.get(slot).map_or(0, |target| target.spill_bytes)
     }
 
-    /// What waits, by slot, in its order, for the successor. Everything packed was flushed before.
+    /// What waits and is not written down, by slot, in its order, for the successor. Everything packed
+    /// was flushed before.
     pub(crate) fn spilled(&self) -> impl Iterator<Item = (usize, &Waiting)> {
         let by_slot = self.targets.iter().enumerate();
-        by_slot.flat_map(|(slot, target)| target.spill.iter().map(move |one| (slot, one)))
+        by_slot.flat_map(|(slot, target)| {
+            let unwritten = target.spill.iter().filter(|one| one.written.is_none());
+            unwritten.map(move |one| (slot, &one.waiting))
+        })
     }
 
     /// Puts in what a predecessor could not send, before anything of this process's own.
@@ -196,21 +258,56 @@ impl Post {
             }
             return;
         }
-        target.spill_bytes += waiting.bytes();
-        self.spilled_bytes += waiting.bytes();
-        target.spill.push_back(waiting);
+        let written = self.write_down(slot, &waiting);
+        self.let_wait(slot, Spilled { waiting, written });
+    }
+
+    fn let_wait(&mut self, slot: usize, spilled: Spilled) {
+        let Some(target) = self.targets.get_mut(slot) else { return };
+        target.spill_bytes += spilled.waiting.bytes();
+        self.spilled_bytes += spilled.waiting.bytes();
+        target.spill.push_back(spilled);
+    }
+
+    /// `None`: short of descriptors or room, or nobody takes it over. It waits in memory alone.
+    fn write_down(&mut self, slot: usize, waiting: &Waiting) -> Option<(u64, u64)> {
+        let keeper = self.keeper?;
+        if self.journals.is_empty() {
+            self.journals.insert(self.next_number(), Journal::begin(keeper).ok()?);
+        }
+        let (number, journal) = self.journals.iter_mut().next_back()?;
+        Some((*number, journal.append(slot, waiting)?))
+    }
+
+    fn next_number(&self) -> u64 {
+        self.journals.keys().next_back().map_or(0, |last| last + 1)
     }
 
     fn retry_slot(&mut self, slot: usize) {
         let target = &mut self.targets[slot];
         while let Some(first) = target.spill.front() {
-            if !transmit(target.write_end, first) {
+            let journal = first.written.and_then(|(number, at)| {
+                self.journals.get_mut(&number).map(|journal| (journal, at))
+            });
+            let sent = match journal {
+                None => transmit(target.write_end, &first.waiting),
+                Some((journal, at)) => {
+                    journal.note(at, Progress::Sending);
+                    let sent = transmit(target.write_end, &first.waiting);
+                    journal.note(at, if sent { Progress::Sent } else { Progress::Waiting });
+                    sent
+                }
+            };
+            if !sent {
                 return;
             }
-            let bytes = first.bytes();
+            let bytes = first.waiting.bytes();
             target.spill_bytes -= bytes;
             self.spilled_bytes -= bytes;
             target.spill.pop_front();
+        }
+        if self.spilled_bytes == 0 {
+            std::mem::take(&mut self.journals).into_values().for_each(Journal::close);
         }
     }
 }

@@ -184,6 +184,9 @@ impl<A: App> Master<A> {
         }
         if let Seat::Worker(slot) = seat {
             self.note_orphans(slot);
+            for other in self.state.stood_in_by(seat) {
+                self.note_orphans(other);
+            }
         }
         self.input(Input::Ended(seat, generation));
     }

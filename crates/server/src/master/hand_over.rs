@@ -190,13 +190,16 @@ impl<A: App> Master<A> {
         }
     }
 
-    /// The sockets of clients and what workers left at rest.
+    /// The sockets of clients, what workers left at rest, and mail that waits.
     fn connections(&self) -> Vec<RawFd> {
         let ledger = self.shared.ledger;
         let carried = |kind| {
             matches!(
                 kind,
-                DescriptorKind::Session | DescriptorKind::Handshaking | DescriptorKind::Rest
+                DescriptorKind::Session
+                    | DescriptorKind::Handshaking
+                    | DescriptorKind::Rest
+                    | DescriptorKind::Spill
             )
         };
         (0..ledger.len())

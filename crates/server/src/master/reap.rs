@@ -89,7 +89,13 @@ impl<A: App> Master<A> {
                 DescriptorKind::Handshaking | DescriptorKind::Session | DescriptorKind::Rest => {
                     !claimed.contains(&number)
                 }
-                DescriptorKind::Master | DescriptorKind::Private => false,
+                DescriptorKind::Spill if dead => {
+                    // Whoever serves the slot next sends it.
+                    let left = Holder { slot, generation: Generation(0) };
+                    ledger.note(number, DescriptorKind::Spill, left);
+                    false
+                }
+                DescriptorKind::Spill | DescriptorKind::Master | DescriptorKind::Private => false,
             };
             if dead && orphaned {
                 ledger.clear(number);
@@ -151,7 +157,7 @@ impl<A: App> Master<A> {
         let holder = Holder { slot, generation: Generation(generation) };
         let held: Vec<(RawFd, DescriptorKind)> = self.shared.ledger.held_by(holder).collect();
         for (number, kind) in held {
-            if matches!(kind, DescriptorKind::Private) {
+            if matches!(kind, DescriptorKind::Private | DescriptorKind::Spill) {
                 self.shared.ledger.clear(number);
                 descriptor::close(number);
             }

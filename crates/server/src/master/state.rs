@@ -365,10 +365,10 @@ impl State {
         if !asked || !stopping && seat.is_worker() {
             self.actions.push(Action::ReportDeath(seat, generation));
         }
+        self.sibling_ended(now, seat, generation);
         if stopping {
             return;
         }
-        self.sibling_ended(now, seat, generation);
         let Some(state) = self.seats.get_mut(&seat) else { return };
         let blamed = std::mem::take(&mut state.blamed);
         if life.phase == Phase::Adopting {

@@ -11,7 +11,7 @@ use std::os::fd::RawFd;
 /// See the module; an object of counts.
 pub(super) fn descriptors(ledger: Ledger) -> Json {
     let open = open_by_number(ledger.len());
-    let [mut sessions, mut handshaking, mut private, mut master, mut rest] = [0_u64; 5];
+    let [mut sessions, mut handshaking, mut private, mut master, mut rest, mut spill] = [0_u64; 6];
     let (mut unknown, mut stale) = (0_u64, 0_u64);
     for (number, open) in open.iter().enumerate() {
         let number = RawFd::try_from(number).unwrap_or(RawFd::MAX);
@@ -26,6 +26,7 @@ pub(super) fn descriptors(ledger: Ledger) -> Json {
             DescriptorKind::Private => &mut private,
             DescriptorKind::Master => &mut master,
             DescriptorKind::Rest => &mut rest,
+            DescriptorKind::Spill => &mut spill,
         };
         *kind += 1;
         // Looked at again: it may have been opened since.
@@ -40,6 +41,7 @@ pub(super) fn descriptors(ledger: Ledger) -> Json {
         "private": private,
         "master": master,
         "rest": rest,
+        "spill": spill,
         "unknown": unknown,
         "stale": stale,
     })

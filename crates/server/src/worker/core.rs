@@ -21,6 +21,7 @@ use crate::app::{Closed, ClosedBy};
 use crate::clock::{self, Millis};
 use crate::config::Config;
 use crate::ids::{ConnId, RequestId, SlotId};
+use crate::ipc::journal::Keeper;
 use crate::ipc::mailbox::Mailbox;
 use crate::ipc::pipe::Pipe;
 use crate::ipc::post::Post;
@@ -150,7 +151,7 @@ impl Core {
             standing_in: None,
             finished: Finished::default(),
             accept_ready: true,
-            post: Post::new(&wiring.post),
+            post: Post::kept(&wiring.post, Keeper { ledger: shared.ledger, holder }),
             row,
             life: Life::new(max_messages),
             now: clock::now(),

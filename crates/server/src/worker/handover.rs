@@ -10,8 +10,11 @@ use super::core::Core;
 use super::leftover::{
     Blob, Blobs, ClosingHead, Head, HttpHead, Leftover, LeftoverError, LeftoverWriter, OpenHead,
 };
+use super::routing::Owed;
 use crate::app::{Adoption, App, Closed, ClosedBy};
 use crate::ids::{ConnId, SlotId};
+use crate::ipc::mail::{ParcelHead, recipients_of};
+use crate::ipc::post::Waiting;
 use crate::ledger::DescriptorKind;
 use crate::scoreboard::{Cell, Errand};
 use crate::sessions::{Phase, STRIKES_MAX, Service};
@@ -20,7 +23,7 @@ use crate::websocket::{FrameKind, encode_frame};
 use std::fs::File;
 use std::mem;
 use std::os::fd::RawFd;
-use tracing::error;
+use tracing::{error, warn};
 
 /// How an adoption went.
 #[derive(Clone, Copy, Debug, Default)]
@@ -71,6 +74,22 @@ impl Core {
         }
     }
 
+    /// Mail that was in a dead sender's hands may have arrived or not: those it was for are closed.
+    pub(super) fn tell_in_doubt(&mut self, in_doubt: &[(usize, Waiting)]) {
+        for (slot, waiting) in in_doubt {
+            let ParcelHead { recipients, all } = recipients_of(&waiting.packet);
+            let mut lost: Vec<ConnId> = recipients.into_iter().map(ConnId::from_bits).collect();
+            if all {
+                let at_home = |conn: &ConnId| {
+                    self.shared.sessions.home(*conn).is_some_and(|home| home.index() == *slot)
+                };
+                lost.extend(self.shared.sessions.established().filter(at_home));
+            }
+            warn!(slot, connections = lost.len(), "mail was in the hands of a worker that died");
+            lost.into_iter().for_each(|conn| self.routing.owe(Owed::Lost(conn)));
+        }
+    }
+
     /// Frees a row and closes its descriptor, unseen: no hook, no word to the client. For what kills
     /// whoever as much as closes it.
     fn drop_unseen(&mut self, conn: ConnId) {
@@ -91,6 +110,7 @@ impl Core {
             self.shared.ledger.clear(memfd);
             descriptor::close(memfd);
         }
+        self.post.leave_journals(false);
     }
 }
 
@@ -101,13 +121,10 @@ impl<A: App> Worker<'_, A> {
         self.core.shared.peers.clear(self.core.slot.index());
         let left = rest.map_or_else(Leftover::default, Leftover::read);
         // Before any hook: what waited goes before what is sent now.
-        for (slot, waiting) in left.mail() {
-            match waiting {
-                Ok(waiting) => self.core.post.restore(slot, waiting),
-                Err(error) => error!(%error, slot, "mail that waited is lost"),
-            }
-        }
+        let in_doubt = self.core.post.take_over(self.core.slot);
+        self.restore_mail(&left);
         self.core.take_up_routes(why == Adoption::Crash);
+        self.core.tell_in_doubt(&in_doubt);
         let adopted = self.adopt_rows(self.core.slot, &left, why, empty);
         for (head, blobs) in &left.http {
             self.adopt_http(&left, head, *blobs);
@@ -118,6 +135,16 @@ impl<A: App> Worker<'_, A> {
         }
         self.core.row.add(Cell::Adopted, u64::from(adopted.adopted));
         adopted
+    }
+
+    /// Mail that waited and was not written down.
+    pub(super) fn restore_mail(&mut self, left: &Leftover) {
+        for (slot, waiting) in left.mail() {
+            match waiting {
+                Ok(waiting) => self.core.post.restore(slot, waiting),
+                Err(error) => error!(%error, slot, "mail that waited is lost"),
+            }
+        }
     }
 
     /// Takes up every row of a slot that is fit for it, and closes the others.
@@ -276,7 +303,12 @@ impl<A: App> Worker<'_, A> {
         Some(key)
     }
 
-    fn adopt_http(&mut self, left: &Leftover, head: &HttpHead, [output, input, body]: Blobs) {
+    pub(super) fn adopt_http(
+        &mut self,
+        left: &Leftover,
+        head: &HttpHead,
+        [output, input, body]: Blobs,
+    ) {
         let core = &mut self.core;
         let mut connection = core.connection(head.descriptor, head.peer);
         let mut pending = head.pending.clone();

@@ -98,6 +98,7 @@ fn live<A: App>(app: &mut A, birth: Birth) -> io::Result<()> {
     } else {
         // They are the successor's: what the hook still sends them goes by mail.
         worker.core.forget_connections();
+        worker.core.post.forget_spilled();
         worker.hook(|app, context| app.worker_stop(context, StopReason::Replaced));
     }
     worker.core.post.flush();
@@ -241,6 +242,7 @@ impl<A: App> Worker<'_, A> {
         self.core.gatherings.clear();
         match self.core.lay_down() {
             Ok(rest) => {
+                self.core.post.leave_journals(true);
                 let connections = u32::try_from(self.core.connections.len()).unwrap_or(u32::MAX);
                 let _ = self.core.pipe.send(&Control::Rested { successor, rest, connections });
             }

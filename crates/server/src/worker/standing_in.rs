@@ -161,7 +161,11 @@ impl<A: App> Worker<'_, A> {
             return;
         }
         self.give_up_moving();
-        // What the dead worker sent here before goes before what its connections say here from now on.
+        // What the dead worker had to send goes before what its connections say from now on, and so does
+        // what it had sent here.
+        let left = rest.map_or_else(Leftover::default, Leftover::read);
+        let in_doubt = self.core.post.take_over(slot);
+        self.restore_mail(&left);
         self.read_mailbox_out();
         self.core.post.flush();
         self.core.standing_in = Some(StandingIn {
@@ -177,8 +181,12 @@ impl<A: App> Worker<'_, A> {
         self.core.accept_ready = true;
         self.core.shared.peers.clear(slot.index());
         self.core.take_up_routes_of(slot, why == Adoption::Crash);
-        let left = rest.map_or_else(Leftover::default, Leftover::read);
+        self.core.tell_in_doubt(&in_doubt);
         let adopted = self.adopt_rows(slot, &left, why, false);
+        // Where its last owner has laid it down, and no sibling.
+        for (head, blobs) in &left.http {
+            self.adopt_http(&left, head, *blobs);
+        }
         if let Some(memfd) = rest {
             self.core.shared.ledger.clear(memfd);
             descriptor::close(memfd);

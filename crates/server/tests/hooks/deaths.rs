@@ -3,6 +3,8 @@
 use crate::client::{Client, Heard};
 use crate::runner::tests;
 use crate::server::{Server, pid_in, wait_until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -12,6 +14,7 @@ tests![
     a_hook_that_aborts_loses_one,
     a_worker_without_memory_loses_one,
     a_hook_that_never_returns_loses_one,
+    mail_that_waits_outlives_its_sender,
 ];
 
 /// A client of slot 0, others of it, and one elsewhere.
@@ -41,8 +44,7 @@ fn what_kills_its_adopter_three_times_is_closed() {
     let before = server.descriptors();
     server.place.mark(&format!("poison_{}", poisonous.id));
     let pid = server.pid("workers/0");
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL)
-        .expect("it lives");
+    kill(Pid::from_raw(pid), Signal::SIGKILL).expect("it lives");
     assert_eq!(poisonous.hear_close(), (1012, "worker lost".into()));
     expect_others_live(&server, &mut others, pid);
     let tries = server.calls("adopt").iter().filter(|line| line.word(0) == poisonous.id).count();
@@ -62,8 +64,7 @@ fn what_kills_even_whoever_closes_it_is_dropped() {
     server.place.mark(&format!("poison_{}", poisonous.id));
     server.place.mark(&format!("poison_close_{}", poisonous.id));
     let pid = server.pid("workers/0");
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL)
-        .expect("it lives");
+    kill(Pid::from_raw(pid), Signal::SIGKILL).expect("it lives");
     // Its close frame may be out before the hook.
     let poisonous_id = poisonous.id.clone();
     wait_until("its end", || !matches!(poisonous.hear(), Heard::Silence | Heard::Text(_)));
@@ -131,4 +132,43 @@ fn a_hook_that_never_returns_loses_one() {
     ] {
         assert!(line.contains(&part), "no {part} in {line}");
     }
+}
+
+/// A worker that is stopped reads no mail: what its neighbour sends it waits there, and outlives it twice.
+fn mail_that_waits_outlives_its_sender() {
+    let settings = [("server.workers", "2"), ("websocket.send_buffer", "32MiB")];
+    let server = Server::start(&settings);
+    let (mut sender, mut receiver) = (server.client_at(0), server.client_at(1));
+    let before = server.descriptors();
+    let reader = Pid::from_raw(server.pid("workers/1"));
+    server.wait_quiet();
+    kill(reader, Signal::SIGSTOP).expect("it lives");
+    let mut sent = 0_u64;
+    let mut send_until_waiting = |sender: &mut Client, bytes: u64| {
+        wait_until("mail waits", || {
+            for size in [20, 3_000, 30_000, 200_000] {
+                sent += 1;
+                let text = "x".repeat(size);
+                assert_eq!(sender.ask(&format!("push {} {sent} {text}", receiver.id)), "Ok(())");
+            }
+            server.status()["workers"][0]["spilled_bytes"].as_u64() > Some(bytes)
+        });
+        sent
+    };
+    send_until_waiting(&mut sender, 1 << 20);
+    assert_eq!(server.status()["descriptors"]["spill"], 1);
+    // Its own worker each time: the other one cannot stand in for it.
+    server.kill_and_wait("workers/0");
+    send_until_waiting(&mut sender, 3 << 20);
+    let pid = server.kill_and_wait("workers/0");
+    assert_eq!(sender.who().2, pid, "nobody is lost");
+    let sent = send_until_waiting(&mut sender, 4 << 20);
+    kill(reader, Signal::SIGCONT).expect("it lives");
+    for number in 1..=sent {
+        let text = receiver.hear_text();
+        let heard = text.split(' ').next().and_then(|word| word.parse().ok());
+        assert_eq!(heard, Some(number), "of {sent}");
+    }
+    server.wait_status("nothing waits", |status| status["descriptors"]["spill"] == 0);
+    server.wait_descriptors(&before);
 }

@@ -166,11 +166,13 @@ fn disagreement(status: &Json, master: &Json, open: u64) -> Option<String> {
     let (sessions, connections): (u64, u64) = (sum("sessions"), sum("connections"));
     let rows = status["sessions"]["used"].as_u64().expect("a count");
     let private = PRIVATE_PER_WORKER * workers.len() as u64;
-    let noted = ["sessions", "handshaking", "private", "master", "rest"].map(count).iter().sum();
+    let noted =
+        ["sessions", "handshaking", "private", "master", "rest", "spill"].map(count).iter().sum();
     [
         ("nobody's", count("unknown"), 0),
         ("noted and closed", count("stale"), 0),
         ("for a successor", count("rest"), 0),
+        ("mail that waits", count("spill"), 0),
         ("private", count("private"), private),
         ("the master's", count("master"), master.as_u64().expect("a count")),
         ("sessions by their workers", count("sessions"), sessions),

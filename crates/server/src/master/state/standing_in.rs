@@ -11,7 +11,7 @@
 use super::{Action, State};
 use crate::clock::Millis;
 use crate::ipc::pipe::{Control, WireAdoption};
-use crate::master::seats::{AtRest, Phase, Seat};
+use crate::master::seats::{AtRest, Phase, Seat, SeatState};
 
 /// How long a slot waits for a worker of its own.
 const PATIENCE_MS: u64 = 300;
@@ -29,6 +29,12 @@ impl State {
     /// Whether the worker of some slot serves another's, too.
     pub(in crate::master) fn someone_stands_in(&self) -> bool {
         self.seats.values().any(|state| state.sibling.is_some())
+    }
+
+    /// The slots that the worker of a seat stands in for.
+    pub(in crate::master) fn stood_in_by(&self, sibling: Seat) -> Vec<u16> {
+        let by = |state: &SeatState| state.sibling.is_some_and(|one| one.seat == sibling);
+        self.seats.iter().filter(|(_, state)| by(state)).map(|(seat, _)| seat.place()).collect()
     }
 
     /// Finds a sibling for each slot that has waited for long.
@@ -147,7 +153,9 @@ impl State {
                 prepared.push(*seat);
             }
         }
-        prepared.into_iter().for_each(|seat| self.take_unowned(now, seat));
+        if self.stopping.is_none() {
+            prepared.into_iter().for_each(|seat| self.take_unowned(now, seat));
+        }
     }
 }
 

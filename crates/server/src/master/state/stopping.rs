@@ -20,9 +20,9 @@ impl State {
         self.end_reload_for_stop();
         for (seat, state) in &mut self.seats {
             state.respawn_at = None;
-            // Where nobody serves, a successor says goodbye; a sibling does it for its own and the slot's.
-            let served = state.current.is_some() || state.sibling.is_some();
-            if let Some(mut life) = state.successor.take_if(|_| served || !seat.is_worker()) {
+            // A sibling says goodbye for the slot it stands in for, too.
+            let spoken_for = state.current.is_some() || state.sibling.is_some();
+            if let Some(mut life) = state.successor.take_if(|_| spoken_for || !seat.is_worker()) {
                 self.actions.push(Action::Kill(*seat, life.generation));
                 life.enter(Phase::Leaving, now);
                 state.leaving.push(life);
@@ -95,6 +95,7 @@ impl State {
                 && state.farewells < FAREWELLS
                 && state.current.is_none()
                 && state.successor.is_none()
+                && state.sibling.is_none()
         };
         let seats: Vec<Seat> = self
             .seats
