@@ -89,6 +89,8 @@ pub(crate) struct Core {
     pub(super) answers: VecDeque<(RequestId, Answer)>,
     pub(super) touched: Vec<usize>,
     pub(super) ready: VecDeque<usize>,
+    /// The same, of peers that have ended their half: behind the others, since thousands may end at once.
+    pub(super) ended: VecDeque<usize>,
     /// Connections that are over and not closed yet.
     pub(super) parting: VecDeque<usize>,
     pub(super) read_buffer: Vec<u8>,
@@ -161,6 +163,7 @@ impl Core {
             answers: VecDeque::new(),
             touched: Vec::new(),
             ready: VecDeque::new(),
+            ended: VecDeque::new(),
             parting: VecDeque::new(),
             read_buffer: vec![0; READ_BUFFER_BYTES],
             message_buffer: Vec::new(),
@@ -229,6 +232,7 @@ impl Core {
         self.pending.clear();
         self.touched.clear();
         self.ready.clear();
+        self.ended.clear();
         self.parting.clear();
         self.gatherings.clear();
     }
@@ -318,7 +322,8 @@ impl Core {
             && !connection.queued
         {
             connection.queued = true;
-            self.ready.push_back(key);
+            let list = if connection.peer_ended { &mut self.ended } else { &mut self.ready };
+            list.push_back(key);
         }
     }
 

@@ -23,6 +23,8 @@ const EVENTS_PER_TURN: usize = 1024;
 /// How long connections are served in a turn before output, mail and the clock have theirs; the rest is
 /// served first in the next turn.
 const SERVE_MS: u64 = 20;
+/// Connections whose peer has ended its half that are served in a turn, behind all others.
+const ENDED_PER_TURN: usize = 128;
 /// Connections served between two looks at the clock.
 const SERVED_PER_LOOK: usize = 4;
 /// So many connections are at most under way at once, beside the recipients of one message or packet: they
@@ -95,6 +97,7 @@ impl<A: App> Worker<'_, A> {
         let core = &mut self.core;
         let waits = core.life.serving()
             && (!core.ready.is_empty()
+                || !core.ended.is_empty()
                 || !core.answers.is_empty()
                 || !core.parting.is_empty()
                 || core.mail_ready && !core.routing.is_waiting()
@@ -150,23 +153,31 @@ impl<A: App> Worker<'_, A> {
             return;
         }
         let until = self.core.now + SERVE_MS;
-        for served in 1..=self.core.ready.len() {
+        let ready = self.core.ready.len();
+        let ended = self.core.ended.len().min(ENDED_PER_TURN);
+        for served in 1..=ready + ended {
             if served.is_multiple_of(SERVED_PER_LOOK) && clock::now() >= until {
                 self.core.row.add(Cell::TurnsFull, 1);
                 return;
             }
-            let Some(key) = self.core.ready.pop_front() else { return };
-            if let Some(connection) = self.core.connections.get_mut(key) {
-                connection.queued = false;
-                self.core.row.note_errand(Errand::Serve, connection.conn());
-                if self.serve_readable(key) == super::receive::Reading::More {
-                    self.core.make_ready(key);
-                }
-                self.send_early(key);
-            }
+            let core = &mut self.core;
+            let list = if served <= ready { &mut core.ready } else { &mut core.ended };
+            let Some(key) = list.pop_front() else { return };
+            self.serve_one(key);
             if self.core.touched.len() >= UNDER_WAY_MAX {
                 self.settle();
             }
+        }
+    }
+
+    fn serve_one(&mut self, key: usize) {
+        if let Some(connection) = self.core.connections.get_mut(key) {
+            connection.queued = false;
+            self.core.row.note_errand(Errand::Serve, connection.conn());
+            if self.serve_readable(key) == super::receive::Reading::More {
+                self.core.make_ready(key);
+            }
+            self.send_early(key);
         }
     }
 

@@ -92,16 +92,13 @@ impl<A: App> Worker<'_, A> {
 
     /// Once a turn: closes connections that are over, [`CLOSES_PER_TURN`] at most.
     pub(super) fn close_some(&mut self) {
-        if self.core.parting.is_empty() {
-            return;
-        }
         for _ in 0..CLOSES_PER_TURN {
             let Some(key) = self.core.parting.pop_front() else { break };
             self.finish(key);
         }
         // What their hooks have said.
         self.settle();
-        if !self.core.parting.is_empty() {
+        if !self.core.parting.is_empty() || !self.core.ended.is_empty() {
             self.core.row.add(Cell::ClosesDelayed, 1);
         }
     }
