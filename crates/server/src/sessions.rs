@@ -286,6 +286,7 @@ impl Sessions {
             2 => Some(Phase::Open),
             3 => Some(Phase::Closing),
             4 => Some(Phase::Lost),
+            5 => Some(Phase::Leaving),
             _ => None,
         }
     }
@@ -377,6 +378,7 @@ impl Sessions {
             Phase::Open => 2,
             Phase::Closing => 3,
             Phase::Lost => 4,
+            Phase::Leaving => 5,
         };
         let service = match service {
             Service::Clean => 0,

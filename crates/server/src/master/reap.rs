@@ -32,7 +32,7 @@ impl<A: App> Master<A> {
         for conn in rows {
             let phase = sessions.phase(conn);
             // Lost already: a successor died before it had closed it.
-            let opened = matches!(phase, Some(Phase::Open | Phase::Closing | Phase::Lost));
+            let opened = phase.is_some_and(|phase| phase != Phase::Opening);
             if !opened {
                 // Claimed, and never shown to the application.
                 sessions.free(conn);

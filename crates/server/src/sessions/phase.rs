@@ -10,6 +10,8 @@ pub enum Phase {
     Opening,
     /// Open.
     Open,
+    /// The server stops: open, and about to be told; nobody is to send it anything new.
+    Leaving,
     /// A close frame is queued or sent; nothing more is pushed.
     Closing,
     /// Its worker died while serving it; its successor closes it.

@@ -310,8 +310,11 @@ impl Core {
     /// Writes the state word of a WebSocket.
     pub(super) fn mark(&self, key: usize, service: Service) {
         if let Some(open) = self.connections.get(key).and_then(Connection::open) {
-            let over = open.lost || open.leaving || open.closing.is_some();
-            let phase = if over { Phase::Closing } else { Phase::Open };
+            let phase = match open.lost || open.closing.is_some() {
+                true => Phase::Closing,
+                false if open.leaving => Phase::Leaving,
+                false => Phase::Open,
+            };
             self.shared.sessions.set_state(open.conn, phase, service);
         }
     }

@@ -176,7 +176,7 @@ impl<A: App> Worker<'_, A> {
         let sessions = &self.core.shared.sessions;
         // One that is closing needs no hook to be taken up.
         let strikes_max = match sessions.phase(conn) {
-            Some(Phase::Open) => STRIKES_MAX,
+            Some(Phase::Open | Phase::Leaving) => STRIKES_MAX,
             Some(Phase::Closing) => 2 * STRIKES_MAX,
             _ => return false,
         };

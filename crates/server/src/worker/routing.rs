@@ -160,7 +160,7 @@ impl Core {
         let open = match sessions.phase(conn) {
             Some(Phase::Open) => true,
             // What was sent before is delivered, if there is time.
-            Some(Phase::Closing) => false,
+            Some(Phase::Leaving | Phase::Closing) => false,
             _ => return Place::Gone,
         };
         let (Some(home), Some(owner)) = (sessions.home(conn), sessions.owner(conn)) else {
