@@ -75,6 +75,8 @@ impl<A: App> Worker<'_, A> {
             left = left.saturating_sub(1);
             match parse_request(&http.input, &limits) {
                 Ok(None) => {
+                    // Nothing more comes behind the end of its half.
+                    http.ending = http.gone;
                     if !http.told_to_go_on && awaits_continue(&http.input, &limits) {
                         http.told_to_go_on = true;
                         self.tell_to_go_on(key);
@@ -200,8 +202,11 @@ impl<A: App> Worker<'_, A> {
     /// Sends a response; the connection stays open for the next request where both sides may.
     fn respond(&mut self, key: usize, request: &Request, response: &Response) {
         let until = self.core.now + self.core.config.handshake_timeout_ms;
-        let gone = self.core.connections[key].http_mut().is_some_and(|http| http.gone);
-        let keep = request.keep_alive && self.core.life.accepting() && !gone;
+        // Who has ended its half may have asked more before: that is answered, too.
+        let asks_on = self.core.connections[key]
+            .http_mut()
+            .is_some_and(|http| !http.gone || !http.input.is_empty());
+        let keep = request.keep_alive && self.core.life.accepting() && asks_on;
         let head_only = request.method == "HEAD";
         let mut headers = response.headers.clone();
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("date")) {
@@ -209,7 +214,7 @@ impl<A: App> Worker<'_, A> {
         }
         self.core.make_output_room(response.body.len());
         let connection = &mut self.core.connections[key];
-        if !gone && connection.http_mut().is_some_and(|http| http.gone) {
+        if connection.http_mut().is_some_and(|http| http.ending) {
             return; // it held most itself, and half an answer is out
         }
         let queued = connection.outbox.push_with(|tail| {

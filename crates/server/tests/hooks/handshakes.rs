@@ -4,6 +4,7 @@ use crate::client::{Client, Raw, frame, upgrade};
 use crate::runner::tests;
 use crate::server::{Server, wait_until};
 use nix::sys::signal::Signal;
+use std::net::Shutdown;
 use tungstenite::WebSocket;
 use tungstenite::protocol::Role;
 
@@ -15,6 +16,7 @@ tests![
     a_subprotocol_is_chosen,
     a_request_is_answered_after_a_reload,
     a_handshake_is_answered_after_a_reload,
+    what_was_asked_before_a_half_close_is_answered,
     a_panic_closes_one_connection,
     panics_elsewhere_cost_one_client,
 ];
@@ -134,6 +136,26 @@ fn a_handshake_is_answered_after_a_reload() {
     let mut client = waiting.into_client();
     assert_eq!(client.ask("echo tea"), "tea");
     assert!(server.wait_call("open", &client.id).arguments.contains("/later"));
+}
+
+fn what_was_asked_before_a_half_close_is_answered() {
+    let server = Server::start(&[]);
+    let mut waiting = Raw::connect(server.address);
+    for path in ["/later", "/now", "/later", "/now"] {
+        waiting.get(path);
+    }
+    waiting.stream.shutdown(Shutdown::Write).expect("half of it is closed");
+    let mut other = server.client();
+    for round in 0..2 {
+        wait_until("the request", || server.calls("request").len() == 2 * round + 1);
+        let id = server.calls("request")[2 * round].word(0).to_owned();
+        assert_eq!(other.ask(&format!("respond {id} here")), "true");
+        assert_eq!(waiting.hear().2, "here");
+        let (_, head, body) = waiting.hear();
+        assert_eq!(body, "at once");
+        assert_eq!(head.contains("Connection: close"), round == 1, "the last one: {head}");
+    }
+    assert!(waiting.is_ended());
 }
 
 fn a_panic_closes_one_connection() {
