@@ -119,6 +119,7 @@ impl<A: App> Worker<'_, A> {
             }
             let core = &mut self.core;
             core.unbind_row(conn);
+            core.gatherings.forget(conn);
             core.shared.pool.free(core.shared.sessions.message_chain(conn.row()));
             core.shared.pool.free(core.shared.sessions.cut_chain(conn.row()));
             // The row first: a row must never name a number that may be another's.
