@@ -334,6 +334,7 @@ impl<A: App> Worker<'_, A> {
             deadline: head.deadline,
             pending,
             ending: head.ending,
+            told_to_go_on: head.told_to_go_on,
             // Whoever has sent nothing yet has the time of a kept connection.
             answered: true,
             ..HttpStage::default()
@@ -378,6 +379,7 @@ pub(super) fn lay_down_connection(
                 deadline: http.deadline,
                 pending: http.pending.clone(),
                 ending: http.ending,
+                told_to_go_on: http.told_to_go_on,
             });
             let laid_down = put(writer, &head, [&output, &[&http.input], &[&body]]);
             if let Some(pending) = &mut http.pending {

@@ -55,6 +55,8 @@ pub(super) struct HttpHead {
     /// Its body is a blob.
     pub(super) pending: Option<Pending>,
     pub(super) ending: bool,
+    /// The request that is not all there was answered with 100 (Continue).
+    pub(super) told_to_go_on: bool,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -329,7 +331,14 @@ mod tests {
             |(descriptor, port, at, ending)| {
                 let peer = SocketAddr::from(([127, 0, 0, 1], port));
                 let deadline = Millis(at);
-                Head::Http(HttpHead { descriptor, peer, deadline, pending: None, ending })
+                Head::Http(HttpHead {
+                    descriptor,
+                    peer,
+                    deadline,
+                    pending: None,
+                    ending,
+                    told_to_go_on: ending,
+                })
             },
         );
         let closing = (any::<u16>(), ".{0,40}", any::<[bool; 3]>(), any::<u64>()).prop_map(

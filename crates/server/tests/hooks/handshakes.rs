@@ -15,6 +15,7 @@ tests![
     a_handshake_that_nobody_answers,
     a_subprotocol_is_chosen,
     a_request_is_answered_after_a_reload,
+    a_request_that_is_half_read_crosses_a_reload,
     a_handshake_is_answered_after_a_reload,
     what_was_asked_before_a_half_close_is_answered,
     a_panic_closes_one_connection,
@@ -122,6 +123,25 @@ fn a_request_is_answered_after_a_reload() {
     std::io::Write::write_all(&mut waiting.stream, b"st: dunlin\r\n\r\n").expect("taken");
     assert_eq!(waiting.hear().2, "at once");
     assert_eq!(server.calls("request").len(), 3, "each once");
+}
+
+fn a_request_that_is_half_read_crosses_a_reload() {
+    let server = Server::start(&[]);
+    let (mut cut, mut asks) = (Raw::connect(server.address), Raw::connect(server.address));
+    cut.write("GET /now HTTP/1.1\r\nHos");
+    asks.write(
+        "POST /now HTTP/1.1\r\nHost: d\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n",
+    );
+    assert_eq!(asks.hear().0, 100);
+    wait_until("both are read", || server.status()["workers"][0]["bytes_in"] == 94);
+    assert_eq!(server.reload(Signal::SIGUSR1)["ok"], true);
+    cut.write("t: d\r\n\r\n");
+    assert_eq!(cut.hear().0, 200);
+    // In two pieces, so that it is looked at again before it is whole: it is told to go on once.
+    asks.write("a");
+    wait_until("the first piece is read", || server.status()["workers"][0]["bytes_in"] == 103);
+    asks.write("bc");
+    assert_eq!(asks.hear().0, 200);
 }
 
 fn a_handshake_is_answered_after_a_reload() {
