@@ -152,8 +152,8 @@ fn upgrades_in_a_row_leak_no_descriptor_and_two_hundred_clients_stay() {
     assert_eq!(status.connections(), 200);
     assert_eq!(status.0["upgrades"], json!({"asked": 6, "done": 6, "refused": 0}));
     assert_eq!(status.text("/state"), "running");
-    for number in 0..200 {
-        let sent = clients[number].send_to(&format!("user-{}", (number + 1) % 200), &json!(number));
+    for (number, client) in clients.iter_mut().enumerate() {
+        let sent = client.send_to(&format!("user-{}", (number + 1) % 200), &json!(number));
         assert_eq!(sent["sessions"], 1);
     }
     for number in 0..200 {

@@ -129,20 +129,25 @@ impl Layout {
 pub(crate) struct Facts(Vec<(String, String)>);
 
 impl Facts {
-    /// The first difference between these facts, of the running program, and those of a `new` one.
+    /// A difference between these facts, of the running program, and those of a `new` one.
     #[must_use]
     pub(crate) fn difference(&self, new: &Self) -> Option<String> {
         let of = |facts: &Self, name: &str| {
             let found = facts.0.iter().find(|(known, _)| known == name);
             found.map_or_else(|| "not there".to_owned(), |(_, value)| cut(value))
         };
-        let names = self.0.iter().chain(&new.0).map(|(name, _)| name);
-        for name in names {
-            let whole = |facts: &Self| facts.0.iter().find(|(known, _)| known == name).cloned();
-            if whole(self) != whole(new) {
-                let (running, new) = (of(self, name), of(new, name));
-                return Some(format!("{name}: {running} in what runs, {new} in the new program"));
-            }
+        let value = |facts: &Self, name: &str| {
+            facts.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+        };
+        let mut names = self.0.iter().chain(&new.0).map(|(name, _)| name);
+        // What only one of them has says more than the sizes that follow from it.
+        let differs = names
+            .clone()
+            .find(|name| value(self, name).is_some() != value(new, name).is_some())
+            .or_else(|| names.find(|name| value(self, name) != value(new, name)));
+        if let Some(name) = differs {
+            let (running, new) = (of(self, name), of(new, name));
+            return Some(format!("{name}: {running} in what runs, {new} in the new program"));
         }
         // The order says where things lie.
         (self != new).then(|| "columns or areas are in another order".to_owned())

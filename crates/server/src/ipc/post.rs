@@ -14,6 +14,7 @@ use crate::sys::{descriptor, packet};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 /// The most bytes that wait for one slot in one process.
 pub(crate) const SPILL_MAX_BYTES: usize = 16 << 20;
@@ -286,6 +287,11 @@ impl Post {
     fn retry_slot(&mut self, slot: usize) {
         let target = &mut self.targets[slot];
         while let Some(first) = target.spill.front() {
+            // Asked first: where there is no room a record need not be called `Sending`, over and over, and be
+            // in doubt when its sender dies.
+            if !packet::wait_writable(target.write_end, Duration::ZERO).unwrap_or(true) {
+                return;
+            }
             let journal = first.written.and_then(|(number, at)| {
                 self.journals.get_mut(&number).map(|journal| (journal, at))
             });
