@@ -24,6 +24,8 @@ const MAILBOX_BYTES: usize = 4 << 20;
 /// Descriptors the master and each process need beside connections.
 const SPARE_DESCRIPTORS: u64 = 64;
 const DESCRIPTORS_PER_PROCESS: u64 = 12;
+/// Descriptors for what connections on their way bring with them, where the limit allows as many.
+const HANDOVER_DESCRIPTORS: u64 = 1_024;
 
 /// A server that is about to run.
 pub struct Server<A: App> {
@@ -233,7 +235,12 @@ impl<A: App> Server<A> {
         if u64::from(wanted) > fits {
             return Err(StartError::DescriptorLimit { wanted, limit, others, fits });
         }
-        let needed = (u64::from(wanted) + others).min(limit);
+        let needed = (u64::from(wanted) + others + HANDOVER_DESCRIPTORS).min(limit);
+        // No number beyond those that the ledger knows is ever given out.
+        limits::hold_descriptor_limit(needed).map_err(|source| StartError::System {
+            what: "the limit of open descriptors cannot be set",
+            source,
+        })?;
         usize::try_from(needed).map_err(|_| StartError::NoDescriptors { limit, others })
     }
 

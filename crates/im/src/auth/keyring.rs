@@ -131,6 +131,9 @@ pub enum KeyProblem {
          one"
     )]
     Repetitive,
+    /// It is a key in PEM, as others may have.
+    #[error("this is a key in PEM, not a secret; `openssl rand -hex 32` makes a secret")]
+    NotSecret,
     /// It is the private key.
     #[error("this is a private key; to check tokens the server wants the public one")]
     Private,
@@ -243,6 +246,10 @@ fn judge(secret: &[u8]) -> Result<(), KeyProblem> {
     let text = String::from_utf8_lossy(secret).to_lowercase();
     if WELL_KNOWN.iter().any(|known| text.contains(known)) {
         return Err(KeyProblem::WellKnown);
+    }
+    // A public key as a secret: whoever has it could make tokens.
+    if text.contains("-----begin ") {
+        return Err(KeyProblem::NotSecret);
     }
     let different = secret.iter().collect::<std::collections::HashSet<_>>().len();
     if different < DIFFERENT_BYTES_MIN {

@@ -33,6 +33,7 @@ pub(super) fn login<'a>(
             let device = login.device;
             let claims = token::check(app, context, conn, &login.token, device.id.as_str());
             let claims = claims.map_err(|refused| refused.answer(close))?;
+            app.tables().forget_refused(context.table(), conn);
             (claims.user, device, Some(claims.expires_ms))
         }
     };

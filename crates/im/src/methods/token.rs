@@ -44,7 +44,6 @@ pub(super) fn check(
         let error = error.because("wrong_device");
         return Err(refuse(app, context, conn, &"it is for another device", error));
     }
-    app.tables().forget_refused(context.table(), conn);
     Ok(claims)
 }
 
@@ -74,6 +73,7 @@ impl Caller<'_, '_> {
             let refused = refuse(app, self.context, conn, &"it is for another user", error);
             return Err(refused.answer(self.close));
         }
+        app.tables().forget_refused(self.context.table(), conn);
         let end = session_end(app, self.context, claims.expires_ms);
         self.context.set_deadline_limit(conn, Some(end));
         // The deadline may stand at the old limit: this frame is life as any other.

@@ -17,8 +17,8 @@ use std::io;
 use std::os::fd::RawFd;
 use std::os::unix::fs::FileExt;
 
-/// The longest a file becomes; what waits beyond it waits in memory alone. It is emptied whenever nothing
-/// waits.
+/// The longest a file becomes; what waits beyond it goes into the next. It is emptied whenever nothing of
+/// it waits.
 const FILE_MAX_BYTES: u64 = 64 << 20;
 const HEAD_BYTES: u64 = 8;
 /// State, slot, length of the packet, length of the parcel and 1; 0: none.
@@ -57,6 +57,7 @@ pub(crate) struct Keeper {
 pub(crate) struct Journal {
     keeper: Keeper,
     memfd: RawFd,
+    age: u64,
     end: u64,
     /// Records that are not sent.
     waiting: usize,
@@ -72,14 +73,14 @@ pub(crate) struct Found {
 }
 
 impl Journal {
-    /// An empty file.
-    pub(crate) fn begin(keeper: Keeper) -> io::Result<Self> {
+    /// An empty file, younger than those of the age `after`.
+    pub(crate) fn begin(keeper: Keeper, after: u64) -> io::Result<Self> {
         let file = descriptor::empty_memfd()?;
-        let age = clock::now().0;
+        let age = clock::now().0.max(after + 1);
         file.write_all_at(&age.to_le_bytes(), 0)?;
         let memfd = descriptor::release(file.into());
         keeper.ledger.note(memfd, DescriptorKind::Spill, keeper.holder);
-        Ok(Self { keeper, memfd, end: HEAD_BYTES, waiting: 0 })
+        Ok(Self { keeper, memfd, age, end: HEAD_BYTES, waiting: 0 })
     }
 
     /// The files that were left for a slot, the oldest first, with what they hold. They are this sender's
@@ -91,10 +92,10 @@ impl Journal {
             files.map(|(memfd, _)| (age(memfd).unwrap_or(0), memfd)).collect();
         files.sort_unstable();
         let mut taken = Vec::new();
-        for (_, memfd) in files {
+        for (age, memfd) in files {
             keeper.ledger.note(memfd, DescriptorKind::Spill, keeper.holder);
             let (found, end) = read(memfd);
-            let mut journal = Self { keeper, memfd, end, waiting: found.waiting.len() };
+            let mut journal = Self { keeper, memfd, age, end, waiting: found.waiting.len() };
             journal.forget_if_empty();
             taken.push((journal, found));
         }
@@ -131,6 +132,11 @@ impl Journal {
             self.waiting = self.waiting.saturating_sub(1);
             self.forget_if_empty();
         }
+    }
+
+    /// When it was begun: whoever takes files over reads the older first.
+    pub(crate) fn age(&self) -> u64 {
+        self.age
     }
 
     /// Whether every record is sent.
@@ -228,7 +234,7 @@ mod tests {
     #[test]
     fn a_successor_finds_what_waits_in_order_and_what_is_in_doubt() {
         let ledger = Ledger::new(dunlin_table::heap_words(1 << 12));
-        let mut journal = Journal::begin(keeper(ledger, 1)).expect("a memfd");
+        let mut journal = Journal::begin(keeper(ledger, 1), 0).expect("a memfd");
         let first = journal.append(0, &waiting(1, None)).expect("room");
         let second = journal.append(2, &waiting(2, Some(70_000))).expect("room");
         let third = journal.append(0, &waiting(3, Some(0))).expect("room");
@@ -255,7 +261,7 @@ mod tests {
     #[test]
     fn a_record_that_is_cut_ends_the_file_and_a_full_file_takes_no_more() {
         let ledger = Ledger::new(dunlin_table::heap_words(1 << 12));
-        let mut journal = Journal::begin(keeper(ledger, 1)).expect("a memfd");
+        let mut journal = Journal::begin(keeper(ledger, 1), 0).expect("a memfd");
         journal.append(0, &waiting(1, None)).expect("room");
         let cut = journal.append(0, &waiting(2, Some(500))).expect("room");
         descriptor::lend(journal.memfd).set_len(journal.end - 1).expect("a memfd is cut");

@@ -14,7 +14,6 @@ use crate::sys::{descriptor, packet};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::RawFd;
-use std::time::Duration;
 
 /// The most bytes that wait for one slot in one process.
 pub(crate) const SPILL_MAX_BYTES: usize = 16 << 20;
@@ -270,14 +269,34 @@ impl Post {
         target.spill.push_back(spilled);
     }
 
-    /// `None`: short of descriptors or room, or nobody takes it over. It waits in memory alone.
+    /// `None`: short of descriptors or room, or nobody takes it over. It waits in memory alone, and so does
+    /// what comes behind it: whoever goes on with both takes what is written down first.
     fn write_down(&mut self, slot: usize, waiting: &Waiting) -> Option<(u64, u64)> {
         let keeper = self.keeper?;
-        if self.journals.is_empty() {
-            self.journals.insert(self.next_number(), Journal::begin(keeper).ok()?);
+        if self.targets.get(slot)?.spill.back().is_some_and(|last| last.written.is_none()) {
+            return None;
         }
-        let (number, journal) = self.journals.iter_mut().next_back()?;
-        Some((*number, journal.append(slot, waiting)?))
+        let youngest = self.journals.iter_mut().max_by_key(|(_, journal)| journal.age());
+        let mut age = 0;
+        if let Some((number, journal)) = youngest {
+            if let Some(at) = journal.append(slot, waiting) {
+                return Some((*number, at));
+            }
+            age = journal.age();
+        }
+        let number = self.next_number();
+        let mut journal = Journal::begin(keeper, age).ok()?;
+        let at = journal.append(slot, waiting);
+        self.journals.insert(number, journal);
+        Some((number, at?))
+    }
+
+    /// Closes files of which nothing waits, but for the one that is written to.
+    fn close_empty_journals(&mut self) {
+        let youngest = self.journals.values().map(Journal::age).max();
+        let done = |journal: &Journal| journal.is_empty() && Some(journal.age()) != youngest;
+        let empty = self.journals.extract_if(.., |_, journal| done(journal));
+        empty.for_each(|(_, journal)| journal.close());
     }
 
     fn next_number(&self) -> u64 {
@@ -289,7 +308,7 @@ impl Post {
         while let Some(first) = target.spill.front() {
             // Asked first: where there is no room a record need not be called `Sending`, over and over, and be
             // in doubt when its sender dies.
-            if !packet::wait_writable(target.write_end, Duration::ZERO).unwrap_or(true) {
+            if !packet::has_room(target.write_end) {
                 return;
             }
             let journal = first.written.and_then(|(number, at)| {
@@ -314,6 +333,8 @@ impl Post {
         }
         if self.spilled_bytes == 0 {
             std::mem::take(&mut self.journals).into_values().for_each(Journal::close);
+        } else if self.journals.len() > 1 {
+            self.close_empty_journals();
         }
     }
 }

@@ -183,6 +183,7 @@ impl<A: App> Master<A> {
             Seat::Process(_) => {}
         }
         if let Seat::Worker(slot) = seat {
+            self.note_unserved();
             self.note_orphans(slot);
             for other in self.state.stood_in_by(seat) {
                 self.note_orphans(other);
@@ -235,7 +236,9 @@ impl<A: App> Master<A> {
         for meaning in meanings(came) {
             match meaning {
                 // The second time at once.
-                Meaning::Stop if self.state.is_stopping() => self.input(Input::StopNow),
+                Meaning::Stop if self.state.is_stopping() || self.state.stop_is_asked() => {
+                    self.input(Input::StopNow);
+                }
                 Meaning::Stop => self.begin_stop(),
                 Meaning::StopNow => self.input(Input::StopNow),
                 Meaning::Reload => self.begin_reload(false, None),

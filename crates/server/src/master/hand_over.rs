@@ -181,7 +181,9 @@ impl<A: App> Master<A> {
             sizes: self.upgrades.sizes,
             segment: self.shared.segment,
             seed: self.shared.seed,
+            // A secret is read anew, and nobody else's business.
             settings: settings
+                .filter(|setting| !setting.spec.secret)
                 .map(|setting| (setting.spec.key.to_owned(), setting.value.to_string()))
                 .collect(),
             workers: self.config.workers,

@@ -79,28 +79,31 @@ impl<A: App> Master<A> {
     /// Closes connections of a dead worker that no row names, and what was left for it.
     fn close_unclaimed(&self, slot: u16, generation: u32) {
         let ledger = self.shared.ledger;
-        let claimed = self.claimed_by_rows();
+        let mut orphaned = Vec::new();
         for number in 0..ledger.len() {
             let Ok(number) = RawFd::try_from(number) else { break };
             let Some(entry) = ledger.entry(number) else { continue };
-            let dead = entry.holder.slot == slot && entry.holder.generation.0 <= generation;
-            let orphaned = match entry.kind {
+            if entry.holder.slot != slot || entry.holder.generation.0 > generation {
+                continue;
+            }
+            match entry.kind {
                 // Rest: what a predecessor left for the one that died now.
                 DescriptorKind::Handshaking | DescriptorKind::Session | DescriptorKind::Rest => {
-                    !claimed.contains(&number)
+                    orphaned.push(number);
                 }
-                DescriptorKind::Spill if dead => {
+                DescriptorKind::Spill => {
                     // Whoever serves the slot next sends it.
                     let left = Holder { slot, generation: Generation(0) };
                     ledger.note(number, DescriptorKind::Spill, left);
-                    false
                 }
-                DescriptorKind::Spill | DescriptorKind::Master | DescriptorKind::Private => false,
-            };
-            if dead && orphaned {
-                ledger.clear(number);
-                descriptor::close(number);
+                DescriptorKind::Master | DescriptorKind::Private => {}
             }
+        }
+        // After the ledger: who gives the dead one a connection names its numbers in the row first.
+        let claimed = self.claimed_by_rows();
+        for number in orphaned.into_iter().filter(|number| !claimed.contains(number)) {
+            ledger.clear(number);
+            descriptor::close(number);
         }
     }
 

@@ -404,6 +404,13 @@ impl State {
         self.seats.get(&seat)?.current.as_ref().map(|life| life.generation)
     }
 
+    /// Whether somebody serves a worker's seat: its owner, or a sibling.
+    pub(super) fn is_served(&self, seat: Seat) -> bool {
+        self.seats
+            .get(&seat)
+            .is_some_and(|state| state.current.is_some() || state.sibling.is_some())
+    }
+
     fn tick(&mut self, now: Millis) {
         self.go_on_with_arrival(now);
         if let Some(until) = self.stopping {

@@ -242,7 +242,8 @@ impl World {
 
     /// Everything on its way arrives, nothing new goes wrong, and time passes.
     fn settle(&mut self) {
-        for _ in 0..200 {
+        // Twenty seconds: a stop may have to wait for the ten of a program that arrives.
+        for _ in 0..400 {
             for (seat, generation) in self.children.keys().copied().collect::<Vec<_>>() {
                 self.step_child(seat, generation, false);
                 self.read_child(seat, generation);
@@ -290,7 +291,7 @@ proptest! {
         }
         world.settle();
         if world.bench.state.is_stopping() {
-            prop_assert!(world.gone);
+            prop_assert!(world.gone, "{:?}", world.bench.state);
         } else {
             for (seat, state) in &world.bench.state.seats {
                 let phase = state.current.as_ref().map(|life| life.phase);

@@ -48,13 +48,19 @@ impl<A: App> Master<A> {
                 next_word: self.now + WORD_EVERY_MS,
             });
             info!(timeout_ms = self.config.stop_timeout_ms, "stopping");
-            for slot in 0..self.config.workers {
-                if self.state.owner(Seat::Worker(slot)).is_none() {
-                    self.note_orphans(slot);
-                }
-            }
+            self.note_unserved();
         }
         self.input(Input::Stop);
+    }
+
+    /// Slots that nobody serves, no sibling either: connections may have been given to one since its worker
+    /// died.
+    pub(super) fn note_unserved(&mut self) {
+        for slot in 0..self.config.workers {
+            if !self.state.is_served(Seat::Worker(slot)) {
+                self.note_orphans(slot);
+            }
+        }
     }
 
     /// A slot's worker is gone while the server stops: its door is shut, and whether its connections are

@@ -13,6 +13,13 @@ pub(crate) fn raise_descriptor_limit() -> io::Result<(u64, u64)> {
     Ok((soft, hard))
 }
 
+/// Holds the limit on descriptors, up to the highest, at a number.
+pub(crate) fn hold_descriptor_limit(soft: u64) -> io::Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, soft.min(hard), hard)?;
+    Ok(())
+}
+
 /// The limit on descriptors as it is.
 pub(crate) fn descriptor_limit() -> io::Result<u64> {
     Ok(getrlimit(Resource::RLIMIT_NOFILE)?.0)

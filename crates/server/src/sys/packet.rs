@@ -133,9 +133,21 @@ pub(crate) fn take(end: RawFd) -> io::Result<Option<RawFd>> {
 
 /// Bytes waiting at an end, as the kernel accounts the next packets' data.
 pub(crate) fn waiting_bytes(end: RawFd) -> u64 {
+    count_bytes(end, libc::FIONREAD)
+}
+
+/// Whether a packet sent now would be taken: the kernel takes one as long as its buffer is not full. (To
+/// `poll` such a socket is writable only below a quarter of it.)
+pub(crate) fn has_room(end: RawFd) -> bool {
+    let buffer = send_buffer(end).ok().and_then(|bytes| u64::try_from(bytes).ok());
+    buffer.is_none_or(|buffer| count_bytes(end, libc::TIOCOUTQ) < buffer)
+}
+
+fn count_bytes(end: RawFd, which: libc::Ioctl) -> u64 {
     let mut bytes: libc::c_int = 0;
-    // SAFETY: FIONREAD writes one `c_int` through the pointer, which points at a live local one.
-    let result = unsafe { libc::ioctl(end, libc::FIONREAD, &raw mut bytes) };
+    // SAFETY: FIONREAD and TIOCOUTQ, the only requests asked for here, write one `c_int` through the
+    // pointer, which points at a live local one.
+    let result = unsafe { libc::ioctl(end, which, &raw mut bytes) };
     if result == 0 { u64::try_from(bytes).unwrap_or(0) } else { 0 }
 }
 

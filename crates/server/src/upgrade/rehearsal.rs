@@ -48,6 +48,8 @@ impl<A: App> Server<A> {
             // Nobody who is started here has it.
             let _ = exec::close_on_exec(number);
         }
+        // A file with capabilities loses at the exec what was set before it.
+        fork::die_with(std::os::unix::process::parent_id());
         logging::set_role("rehearsal");
         let log = LogConfig {
             level: "warn".to_owned(),

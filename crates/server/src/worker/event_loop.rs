@@ -184,7 +184,8 @@ impl<A: App> Worker<'_, A> {
     fn look(&mut self) {
         let core = &mut self.core;
         let stops = core.life.serving() && !core.life.accepting();
-        let unfinished = !core.post.retry()
+        // What waits is a successor's once this worker rests: sent by both it would come twice.
+        let unfinished = core.life.serving() && !core.post.retry()
             || !core.open_tasks.is_empty()
             // What is for them goes by here.
             || stops && core.anybody_away();

@@ -113,7 +113,7 @@ impl<A: App> Worker<'_, A> {
     /// Takes in who has come already, and no more.
     fn shut_the_door(&mut self) {
         self.core.unwatch_listeners();
-        let listeners = self.core.wiring.listeners[self.core.slot.index()].clone();
+        let listeners = self.core.listeners();
         for listener in listeners {
             for _ in 0..self.core.config.backlog {
                 match socket::accept(listener) {
@@ -222,12 +222,13 @@ impl<A: App> Worker<'_, A> {
                 true
             }
             Step::Leaving(_) | Step::FromHome(_) => true,
-            Step::LastMail => self.core.mail_ready,
+            Step::LastMail => self.core.mail_ready || self.core.stood_in_mail_ready(),
         }
     }
 
     fn last_mail(&mut self) -> Step {
         self.core.mail_ready = true;
+        self.core.note_stood_in_mail();
         Step::LastMail
     }
 

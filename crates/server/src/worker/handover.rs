@@ -159,7 +159,8 @@ impl<A: App> Worker<'_, A> {
         let sessions: Vec<ConnId> = self.core.shared.sessions.owned_by(slot).collect();
         for conn in sessions {
             let own = self.core.shared.sessions.left(conn).map(Leftover::read);
-            let output_left = own.is_some() || left.open.contains_key(&conn);
+            // A file that does not tell of it leaves nothing.
+            let output_left = own.as_ref().unwrap_or(left).open.contains_key(&conn);
             if empty || !self.fit_for_adoption(conn, output_left) {
                 self.lose(conn);
                 adopted.lost += 1;

@@ -84,6 +84,7 @@ impl Core {
         debug_assert!(!connection.touched);
         if connection.queued {
             self.ready.retain(|other| *other != key);
+            self.ended.retain(|other| *other != key);
         }
         // It fails only where it is not registered, which is what is wanted.
         let _ = self.poll.registry().deregister(&mut SourceFd(&connection.descriptor));
@@ -170,12 +171,14 @@ impl<A: App> Worker<'_, A> {
             return Some(key);
         }
         let sessions = &self.core.shared.sessions;
-        let left = sessions.left(conn);
-        let whole = left.is_some() || sessions.service(conn) == Some(Service::Clean);
-        if self.core.place_of(conn) != Place::Ours || !whole {
+        if self.core.place_of(conn) != Place::Ours {
             return None;
         }
-        let left = left.map_or_else(Leftover::default, Leftover::read);
+        let clean = sessions.service(conn) == Some(Service::Clean);
+        let left = sessions.left(conn).map_or_else(Leftover::default, Leftover::read);
+        if !clean && !left.open.contains_key(&conn) {
+            return None;
+        }
         self.adopt_session(conn, &left, why);
         self.core.forget_left(conn);
         self.core.row.add(Cell::MovedIn, 1);
@@ -298,7 +301,7 @@ impl<A: App> Worker<'_, A> {
             (home_of(&core.connections[key]), core.connections[key].descriptor);
         if home.is_some_and(|home| core.is_home(home)) {
             core.shared.sessions.set_route(conn, to);
-            core.routing.note_moved(conn);
+            core.routing.note_moved(conn, &core.shared.sessions);
         }
         core.let_go(key);
         core.give_row(conn, descriptor, left, to);
@@ -347,7 +350,8 @@ impl<A: App> Worker<'_, A> {
     /// connection had said there was read before.
     pub(super) fn note_arrived(&mut self, conn: ConnId) {
         let Some(key) = self.take_up_row(conn, Adoption::Balance) else { return };
-        if self.core.awaits_last_word(conn) {
+        // Whoever gave it: it may have been a worker that this one stands in for.
+        if matches!(self.core.shared.sessions.passage(conn), Passage::Handed(_)) {
             self.core.shared.sessions.set_passage(conn, Passage::None);
         }
         if let Some(open) = self.core.connections[key].open_mut() {

@@ -21,6 +21,8 @@ use std::collections::HashSet;
 /// How long a mailbox waits for a connection that is on its way here. Then its message is lost, and it
 /// is closed.
 const PATIENCE_MS: u64 = 1_000;
+/// So many connections that were moved are remembered without a look at which are still there.
+const FORGET_AT: usize = 1_024;
 /// Recipients named by one mail: their list must fit a packet.
 pub(super) const RECIPIENTS_PER_MAIL: usize = 1_024;
 
@@ -68,6 +70,8 @@ pub(super) enum Owed {
 pub(super) struct Routing {
     /// Connections with their home here that have ever been moved, wherever they are now.
     moved: HashSet<ConnId>,
+    /// From so many on those are forgotten that are gone.
+    forget_at: usize,
     /// Whom the mail in this worker's hands is for, and where it goes.
     in_transit: Vec<(ConnId, SlotId)>,
     owed: Vec<Owed>,
@@ -105,7 +109,11 @@ impl Routing {
     }
 
     /// A connection with its home here is moved.
-    pub(super) fn note_moved(&mut self, conn: ConnId) {
+    pub(super) fn note_moved(&mut self, conn: ConnId, sessions: &Sessions) {
+        if self.moved.len() >= self.forget_at {
+            self.moved.retain(|conn| sessions.phase(*conn).is_some());
+            self.forget_at = (2 * self.moved.len()).max(FORGET_AT);
+        }
         self.moved.insert(conn);
     }
 

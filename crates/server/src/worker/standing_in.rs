@@ -9,6 +9,7 @@
 //! said stands there before what they say next. (A worker that is replaced itself cannot wait for it.)
 
 use super::Worker;
+use super::connection::{Connection, OpenStage};
 use super::core::{Core, LISTENER, STOOD_IN_MAILBOX};
 use super::handover::{Adopted, lay_down_connection};
 use super::leftover::{Leftover, LeftoverError};
@@ -65,6 +66,11 @@ impl Core {
         if let Some(other) = &mut self.standing_in {
             other.mail_ready = true;
         }
+    }
+
+    /// Whether its mailbox may hold something that was not read.
+    pub(super) fn stood_in_mail_ready(&self) -> bool {
+        self.standing_in.as_ref().is_some_and(|other| other.mail_ready)
     }
 
     /// Whether its mailbox is to be read on at once.
@@ -139,7 +145,10 @@ impl Core {
 
     /// Forgets a WebSocket without closing it; what is left of it is laid down.
     fn hand_back(&mut self, key: usize) {
-        self.ready.retain(|ready| *ready != key);
+        // Whoever gets the key next must not be taken for it.
+        for list in [&mut self.ready, &mut self.ended, &mut self.parting] {
+            list.retain(|listed| *listed != key);
+        }
         self.touched.retain(|touched| *touched != key);
         let connection = self.connections.remove(key);
         // It fails only where it is not registered, which is what is wanted.
@@ -250,6 +259,12 @@ impl<A: App> Worker<'_, A> {
         let Some(slot) = self.core.standing_in.as_ref().map(|other| other.slot) else { return };
         self.finish_what_is_begun();
         self.core.unwatch_slot(slot);
+        let theirs = |open: &OpenStage| {
+            open.closing.is_none() && self.core.shared.sessions.owner(open.conn) == Some(slot)
+        };
+        let open =
+            self.core.connections.iter().filter_map(|(_, connection)| Connection::open(connection));
+        let away: Vec<ConnId> = open.filter(|open| theirs(open)).map(|open| open.conn).collect();
         let rest = self.core.lay_down_slot(slot).unwrap_or_else(|error| {
             // They are not CLEAN: whoever is next closes them.
             error!(%error, slot = slot.0, "what is left of a slot cannot be laid down");
@@ -257,6 +272,10 @@ impl<A: App> Worker<'_, A> {
         });
         self.core.routing.forget_home(slot, &self.core.shared.sessions);
         self.core.standing_in = None;
+        for conn in away {
+            self.hook(|app, context| app.moved_away(context, conn));
+        }
+        self.core.post.flush();
         let _ = self.core.pipe.send(&Control::StoodDown { slot: slot.0, rest });
     }
 }

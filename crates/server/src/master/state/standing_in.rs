@@ -132,11 +132,7 @@ impl State {
             return;
         }
         let left = self.seats.get_mut(&seat).and_then(|state| state.left.take());
-        let (rest, why) = match left {
-            // What the program before this one left, not a sibling.
-            Some(left) if self.arriving.is_some() => (left.memfd, WireAdoption::Reload),
-            left => taken(left),
-        };
+        let (rest, why) = taken(left);
         self.commit(now, seat, rest, why);
     }
 
@@ -148,7 +144,10 @@ impl State {
             if state.sibling.take_if(by).is_none() {
                 continue;
             }
-            self.actions.push(Action::MarkLost(*seat, state.generation));
+            // Not whom it was to give the slot back to: that one lives.
+            let next = state.successor.as_ref().map(|life| life.generation);
+            let dead = next.map_or(state.generation, |next| next.saturating_sub(1));
+            self.actions.push(Action::MarkLost(*seat, dead));
             if state.successor.as_ref().is_some_and(|life| life.phase == Phase::Prepared) {
                 prepared.push(*seat);
             }

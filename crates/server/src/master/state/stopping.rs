@@ -22,7 +22,7 @@ impl State {
             state.respawn_at = None;
             // A sibling says goodbye for the slot it stands in for, too.
             let spoken_for = state.current.is_some() || state.sibling.is_some();
-            if let Some(mut life) = state.successor.take_if(|_| spoken_for || !seat.is_worker()) {
+            if let Some(mut life) = state.successor.take_if(|_| spoken_for || seat.is_process()) {
                 self.actions.push(Action::Kill(*seat, life.generation));
                 life.enter(Phase::Leaving, now);
                 state.leaving.push(life);
@@ -84,25 +84,25 @@ impl State {
         }
     }
 
-    /// Starts a worker that adopts what a dead one left and says goodbye to it, if that is worth it.
+    /// Starts a worker that adopts what a dead one left and says goodbye to it, if that is worth it; and, as
+    /// long as there are workers, whose last words may be tasks, a task process where there is none.
     pub(super) fn say_goodbye_for_the_dead(&mut self, now: Millis) {
         let Some(until) = self.stopping else { return };
         if self.stop_times(until, now).0 == 0 {
             return;
         }
-        let orphaned = |state: &SeatState| {
-            state.orphaned
-                && state.farewells < FAREWELLS
-                && state.current.is_none()
-                && state.successor.is_none()
-                && state.sibling.is_none()
+        let lives = |state: &SeatState| state.current.is_some() || state.successor.is_some();
+        let workers = self.seats.iter().any(|(seat, state)| seat.is_worker() && lives(state));
+        let wanted = |seat: &Seat, state: &SeatState| {
+            let wanted = match seat {
+                Seat::Worker(_) => state.orphaned && state.sibling.is_none(),
+                Seat::Task(_) => workers,
+                Seat::Process(_) => false,
+            };
+            wanted && state.farewells < FAREWELLS && !lives(state)
         };
-        let seats: Vec<Seat> = self
-            .seats
-            .iter()
-            .filter(|(seat, state)| seat.is_worker() && orphaned(state))
-            .map(|(seat, _)| *seat)
-            .collect();
+        let seats = self.seats.iter().filter(|(seat, state)| wanted(seat, state));
+        let seats: Vec<Seat> = seats.map(|(seat, _)| *seat).collect();
         for seat in seats {
             if let Some(state) = self.seats.get_mut(&seat) {
                 state.orphaned = false;

@@ -123,6 +123,11 @@ impl State {
         self.upgrading.as_ref().is_some_and(|upgrading| upgrading.stop)
     }
 
+    /// Whether a stop waits for this program's end, or for the beginning of the one that it has become.
+    pub(in crate::master) fn stop_is_asked(&self) -> bool {
+        self.stop_waits() || self.arriving.as_ref().is_some_and(|arriving| arriving.stop)
+    }
+
     pub(super) fn begin_upgrade(&mut self, now: Millis) {
         if self.stopping.is_some() || self.is_upgrading() {
             return;
