@@ -156,16 +156,18 @@ impl Ledger {
         pair.forget();
     }
 
-    /// The answer to a message says that nobody took it.
-    pub(super) fn not_taken(&mut self, name: Name, faults: &mut Faults) {
+    /// The answer to a message says that nobody took it. Whether that is not known to be wrong.
+    pub(super) fn not_taken(&mut self, name: Name, faults: &mut Faults) -> bool {
         self.counts.not_taken += 1;
-        let Some(pair) = self.pairs.get_mut(&(name.from, name.to)) else { return };
-        let Some(entry) = pair.entry(name.number) else { return };
+        let Some(pair) = self.pairs.get_mut(&(name.from, name.to)) else { return true };
+        let Some(entry) = pair.entry(name.number) else { return true };
         entry.answer = Answer::NotTaken;
-        if entry.came.is_some() {
+        let came = entry.came.is_some();
+        if came {
             untrue(name, faults);
         }
         pair.forget();
+        !came
     }
 
     /// A message came, with this id.

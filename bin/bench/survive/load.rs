@@ -14,6 +14,7 @@ use super::presence::Presence;
 use super::random::Random;
 use super::storm::{self, Storm};
 use super::timing::Timing;
+use super::verdict::Absences;
 use crate::failure::Failure;
 use mio::{Events, Poll};
 use std::cmp::Reverse;
@@ -75,6 +76,7 @@ pub(super) struct Load {
     /// Clients that connect, upgrade or log in.
     pub(super) opening: usize,
     pub(super) ledger: Ledger,
+    pub(super) absences: Absences,
     pub(super) faults: Faults,
     pub(super) timing: Timing,
     pub(super) losses: Losses,
@@ -118,6 +120,7 @@ impl Load {
             presence: Presence::default(),
             storm: Storm::new(plan.storm),
             outcomes: Vec::new(),
+            absences: Absences::default(),
             connects: 0,
             longest_connect_us: 0,
             plan,
@@ -185,6 +188,8 @@ impl Load {
             self.faults.add(Fault::Unanswered, || "the last ping of a client".to_owned());
         }
         self.ledger.settle(&mut self.faults);
+        let open = self.open.iter().filter_map(|client| self.clients[*client].connection.as_ref());
+        self.absences.judge(&open.map(|open| open.life).collect(), &mut self.faults);
         for case in self.presence.settle() {
             self.faults.add(Fault::Presence, || case);
         }

@@ -22,6 +22,7 @@ mod report;
 mod storm;
 mod talk;
 mod timing;
+mod verdict;
 mod wire;
 
 use super::flags::Survive;
@@ -82,6 +83,7 @@ pub(super) fn run(flags: &Survive) -> Result<ExitCode, Failure> {
         let _ = doer.join();
         load.settle()?;
         outcomes = std::mem::take(&mut load.outcomes);
+        verdict::judge_deeds(&flags.deeds, &outcomes, &mut load.faults);
     } else {
         load.never_opened();
     }

@@ -136,6 +136,7 @@ impl Load {
                 let life = connection.life;
                 match name.zip(message.id()) {
                     Some((name, id)) => {
+                        self.absences.came(name);
                         self.ledger.delivered(life, name, id, &mut self.faults);
                     }
                     None => self.damaged(life, text),
@@ -175,11 +176,15 @@ impl Load {
             (Asked::Login, Ok(_)) => self.logged_in(client, connection, now),
             (Asked::Ping, Ok(_)) => {}
             (Asked::Presence, Ok(result)) => self.online(connection.life, id, result, now),
-            (Asked::Send(name), Err(BUSY)) => self.ledger.not_taken(name, &mut self.faults),
+            (Asked::Send(name), Err(BUSY)) => {
+                self.ledger.not_taken(name, &mut self.faults);
+            }
             (Asked::Send(name), Ok(result)) => {
                 match serde_json::from_str::<protocol::Sent<'_>>(result.get()) {
                     Ok(sent) if sent.sessions == 0 => {
-                        self.ledger.not_taken(name, &mut self.faults);
+                        if self.ledger.not_taken(name, &mut self.faults) {
+                            self.absences.note(name);
+                        }
                     }
                     Ok(sent) if sent.sessions == 1 && sent.id().is_some() => {
                         let id = sent.id().unwrap_or_default();

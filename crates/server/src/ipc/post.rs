@@ -369,8 +369,10 @@ fn send_parcel(write_end: RawFd, packet: &[u8], parcel: &[u8]) -> io::Result<()>
 mod tests {
     use super::*;
     use crate::ids::ConnId;
+    use crate::ids::Generation;
     use crate::ipc::mail::Recipients;
     use crate::ipc::mailbox::{Mailbox, Reader, Taken};
+    use crate::ledger::{Holder, Ledger};
     use crate::websocket::Opcode;
 
     /// Takes whatever comes.
@@ -438,6 +440,68 @@ mod tests {
         assert!(refused.is_some());
         assert!(post.spilled_bytes() <= SPILL_MAX_BYTES + 2 * payload.len());
         assert!(matches!(post.put(9, &mail), Err(PostError::NoSuchSlot)));
+        for end in [read, write] {
+            descriptor::close(end);
+        }
+    }
+
+    fn keeper(ledger: Ledger, generation: u32) -> Keeper {
+        let holder = Holder { slot: 3, generation: Generation(generation) };
+        Keeper { ledger, holder }
+    }
+
+    fn small(byte: u8) -> Waiting {
+        Waiting { packet: vec![byte; 9], parcel: None }
+    }
+
+    fn waits(post: &Post) -> Vec<u8> {
+        post.targets[0].spill.iter().map(|one| one.waiting.packet[0]).collect()
+    }
+
+    #[test]
+    fn what_is_not_written_down_is_overtaken_by_nothing_that_is() {
+        let ledger = Ledger::new(dunlin_table::heap_words(1 << 12));
+        let (read, write) = packet::pair(64 << 10).expect("pair");
+        let mut old = Post::kept(&[write], keeper(ledger, 1));
+        while transmit(write, &Waiting { packet: vec![0; 2_000], parcel: None }) {}
+        // As where no descriptor is left for a moment.
+        let kept = old.keeper.take();
+        old.send(0, small(1));
+        old.keeper = kept;
+        old.send(0, small(2));
+        old.leave_journals(true);
+        let mut next = Post::kept(&[write], keeper(ledger, 2));
+        next.take_over(SlotId(3));
+        for (slot, waiting) in old.spilled() {
+            next.restore(slot, small(waiting.packet[0]));
+        }
+        assert_eq!(waits(&next), [1, 2]);
+        for end in [read, write] {
+            descriptor::close(end);
+        }
+    }
+
+    #[test]
+    fn what_follows_is_written_behind_the_youngest_file_wherever_that_came_from() {
+        let ledger = Ledger::new(dunlin_table::heap_words(1 << 12));
+        let (read, write) = packet::pair(64 << 10).expect("pair");
+        while transmit(write, &Waiting { packet: vec![0; 2_000], parcel: None }) {}
+        // Of another slot, older than what this sender has written itself, and taken over later.
+        let other = Holder { slot: 4, generation: Generation(0) };
+        let mut older = Journal::begin(Keeper { ledger, holder: other }, 0).expect("a memfd");
+        older.append(0, &small(1)).expect("room");
+        let mut old = Post::kept(&[write], keeper(ledger, 1));
+        let own = Journal::begin(keeper(ledger, 1), older.age()).expect("a memfd");
+        old.journals.insert(0, own);
+        old.send(0, small(2));
+        old.take_over(SlotId(4));
+        old.send(0, small(3));
+        old.leave_journals(true);
+        let mut next = Post::kept(&[write], keeper(ledger, 2));
+        next.take_over(SlotId(3));
+        let order = waits(&next);
+        let place = |byte| order.iter().position(|one| *one == byte);
+        assert!(place(2) < place(3), "{order:?}");
         for end in [read, write] {
             descriptor::close(end);
         }

@@ -240,7 +240,9 @@ impl<A: App> Worker<'_, A> {
         // Given away meanwhile, or closed.
         order.asked.retain(|conn| core.key_of(*conn).is_some());
         let most = order.wanted.saturating_sub(order.asked.len()).min(MOVES_PER_TURN);
-        let movable = core.movable(order.to, most, &order.asked);
+        // All connections are looked at: not where none may go.
+        let movable =
+            if most == 0 { Vec::new() } else { core.movable(order.to, most, &order.asked) };
         let mut recalled = Vec::new();
         let to = order.to;
         self.core.moving.order = Some(order);
