@@ -7,6 +7,7 @@ use crate::protocol::code::{CallError, Code};
 use crate::protocol::object::{self, ObjectError};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 
 /// Longest request id as it was sent, in bytes with quotes and escapes.
 pub const ID_MAX: usize = 256;
@@ -90,7 +91,11 @@ impl<'a> Id<'a> {
     pub fn from_raw(value: &'a RawValue) -> Option<Self> {
         let text = value.get();
         let begins_well = text.starts_with(|c: char| c == '"' || c == '-' || c.is_ascii_digit());
-        (begins_well && text.len() <= ID_MAX).then_some(Self(value))
+        // A raw value may hold half a surrogate pair, as no string does: many readers refuse it, and our
+        // answer with it.
+        let readable =
+            || !text.contains("\\u") || serde_json::from_str::<Cow<'_, str>>(text).is_ok();
+        (begins_well && text.len() <= ID_MAX && readable()).then_some(Self(value))
     }
 
     /// The id as it was sent.
@@ -192,6 +197,7 @@ mod tests {
             r#"{"id":true,"method":"ping"}"#,
             r#"{"id":{},"method":"ping"}"#,
             r#"{"id":[1],"method":"ping"}"#,
+            r#"{"id":"\ud800","method":"ping"}"#,
             r#"{"id":1,"id":2,"method":"ping"}"#,
             r#"{"method":7}"#,
             "{}",
