@@ -83,12 +83,20 @@ impl Server {
         &self.dir
     }
 
-    /// The status, by a plain read of the pipe.
+    /// The status, by a plain read of the pipe, under the lock that verbs take for theirs: of two plain
+    /// reads in the same instant one may get nothing.
     pub(crate) fn status(&self) -> Status {
-        let path = self.run_dir().join("status.pipe");
+        let run_dir = self.run_dir();
         let (tell, told) = mpsc::channel();
-        // A read of a FIFO has no deadline of its own.
-        thread::spawn(move || tell.send(fs::read_to_string(path)));
+        // Neither the lock nor a read of a FIFO has a deadline of its own.
+        thread::spawn(move || {
+            let read = || {
+                let directory = File::open(&run_dir)?;
+                directory.lock()?;
+                fs::read_to_string(run_dir.join("status.pipe"))
+            };
+            tell.send(read())
+        });
         let text = told.recv_timeout(wait::DEADLINE).expect("the status in time").expect("a read");
         let object = serde_json::from_str(&text);
         Status(object.unwrap_or_else(|error| panic!("the status is no JSON: {error}: {text:?}")))
