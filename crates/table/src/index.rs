@@ -79,8 +79,13 @@ impl HintIndex {
     /// # Panics
     /// When `row_index` is no row of any table ([`MAX_ROWS`](crate::MAX_ROWS)).
     pub fn insert(&self, hash: u64, row_index: u32) -> Result<(), IndexFull> {
+        self.insert_at(hash, 0, row_index)
+    }
+
+    /// As [`HintIndex::insert`], into the window that lies `step` windows behind the hash's own.
+    pub(crate) fn insert_at(&self, hash: u64, step: u32, row_index: u32) -> Result<(), IndexFull> {
         assert!(row_index <= MAX_ITEMS, "row {row_index} is beyond {MAX_ITEMS}");
-        let window = self.window(hash);
+        let window = self.window(hash, step);
         loop {
             let mut free = None;
             let mut raced = false;
@@ -108,8 +113,13 @@ impl HintIndex {
 
     /// Removes a hint. False if it is not there.
     pub fn remove(&self, hash: u64, row_index: u32) -> bool {
+        self.remove_at(hash, 0, row_index)
+    }
+
+    /// As [`HintIndex::remove`], from the window that lies `step` windows behind the hash's own.
+    pub(crate) fn remove_at(&self, hash: u64, step: u32, row_index: u32) -> bool {
         let mut removed = false;
-        for cell in self.window(hash) {
+        for cell in self.window(hash, step) {
             let mut seen = Cell(cell.load(Acquire));
             while seen.is_for(hash, row_index) {
                 match cell.compare_exchange(seen.0, seen.freed().0, AcqRel, Acquire) {
@@ -126,7 +136,12 @@ impl HintIndex {
 
     /// Calls `visit` with each row index that may have a key of this hash. Verify it against the row.
     pub fn find(&self, hash: u64, visit: &mut impl FnMut(u32)) {
-        for cell in self.window(hash) {
+        self.find_at(hash, 0, visit);
+    }
+
+    /// As [`HintIndex::find`], in the window that lies `step` windows behind the hash's own.
+    pub(crate) fn find_at(&self, hash: u64, step: u32, visit: &mut impl FnMut(u32)) {
+        for cell in self.window(hash, step) {
             let seen = Cell(cell.load(Acquire));
             if seen.tag() == low_half(hash)
                 && let Some(row_index) = seen.row_index()
@@ -140,8 +155,18 @@ impl HintIndex {
     /// row index of each. A hint renewed, or removed and
     /// inserted, after `keep` saw it stays. Returns how many were removed.
     pub fn sweep(&self, hash: u64, mut keep: impl FnMut(u32, u32) -> bool) -> u32 {
+        self.sweep_at(hash, 0, &mut keep)
+    }
+
+    /// As [`HintIndex::sweep`], of the window that lies `step` windows behind the hash's own.
+    pub(crate) fn sweep_at(
+        &self,
+        hash: u64,
+        step: u32,
+        keep: &mut impl FnMut(u32, u32) -> bool,
+    ) -> u32 {
         let mut removed = 0;
-        for cell in self.window(hash) {
+        for cell in self.window(hash, step) {
             let seen = Cell(cell.load(Acquire));
             if let Some(row_index) = seen.row_index()
                 && !keep(seen.tag(), row_index)
@@ -159,9 +184,14 @@ impl HintIndex {
         low_half(hash)
     }
 
-    fn window(&self, hash: u64) -> &'static [AtomicU64] {
+    pub(crate) fn windows(&self) -> u32 {
+        self.windows
+    }
+
+    fn window(&self, hash: u64, step: u32) -> &'static [AtomicU64] {
         // The high bits choose the window, the low ones are the tag.
-        let number = (u128::from(hash) * u128::from(self.windows)) >> 64;
+        let own = (u128::from(hash) * u128::from(self.windows)) >> 64;
+        let number = (own + u128::from(step)) % u128::from(self.windows);
         let from = usize::try_from(number).unwrap_or_default() * WINDOW_CELLS;
         &self.cells[from..from + WINDOW_CELLS]
     }

@@ -44,7 +44,7 @@
 //!   noticed), with `counter` columns that are one word each outside the rows ([`Counter`]),
 //!   and deadlines.
 //! - [`Pool`]: equal blocks that rows chain up to hold bytes of any length.
-//! - [`HintIndex`]: from a hash to the rows that may have it.
+//! - [`HintIndex`]: from a hash to the rows that may have it; [`SetIndex`]: to sets of rows of any size.
 //! - [`Region`] and [`Plan`]: the segment, and how it is cut into areas for all of these.
 //!
 //! The crate knows no process, no socket, no user and no clock; whoever uses it says which writers are
@@ -84,6 +84,7 @@ mod recover;
 mod region;
 mod rows;
 mod schema;
+mod set_index;
 mod stats;
 pub mod sync;
 mod table;
@@ -111,6 +112,7 @@ pub use schema::{
     Column, ColumnId, ColumnKind, CounterId, DEFAULT_KEY_BYTES, MAX_COLUMN_BYTES, MAX_COLUMNS,
     MAX_KEY_BYTES, Schema, SchemaBuilder, SchemaError,
 };
+pub use set_index::{STEPS_MAX, SetIndex};
 pub use stats::Stats;
 pub use sync::heap_words;
 pub use table::{Added, Compared, Entry, Table, TableError};

@@ -18,7 +18,9 @@ mod operations;
 mod fill;
 
 use dunlin_table::sync::Ordering::{Acquire, Relaxed, Release};
-use dunlin_table::{ColumnId, HintIndex, RowId, Rows, Schema, Table, ValueRef, heap_words};
+use dunlin_table::{
+    ColumnId, HintIndex, RowId, Rows, Schema, SetIndex, Table, ValueRef, heap_words,
+};
 use loom::thread;
 
 fn explore(preemptions: usize, model: impl Fn() + Sync + Send + 'static) {
@@ -325,5 +327,28 @@ fn a_sweeper_does_not_remove_a_hint_that_took_the_cell_of_a_removed_one() {
         let mut found = 0;
         index.find(9, &mut |_| found += 1);
         assert_eq!(found, 1);
+    });
+}
+
+#[test]
+fn whoever_hears_of_a_member_finds_it_however_far_its_set_reaches() {
+    explore(3, || {
+        let words = heap_words(SetIndex::words_needed(8, 1).unwrap());
+        let index = SetIndex::new(8, 1, words).unwrap();
+        // The set's first window is full.
+        (0..4).for_each(|row| index.insert(9, row).unwrap());
+        let told = loom::sync::Arc::new(loom::sync::atomic::AtomicBool::new(false));
+        let (other, tell) = (index.clone(), told.clone());
+        let thread = thread::spawn(move || {
+            other.insert(9, 7).unwrap();
+            tell.store(true, Release);
+        });
+        let heard = told.load(Acquire);
+        let mut found = Vec::new();
+        index.find(9, &mut |row| found.push(row));
+        assert!(!heard || found.contains(&7), "{found:?}");
+        assert!((0..4).all(|row| found.contains(&row)), "{found:?}");
+        assert!(index.remove(9, 0));
+        thread.join().unwrap();
     });
 }
