@@ -10,7 +10,7 @@ use crate::http;
 use crate::methods;
 use crate::protocol::notification::{self, Hello, Reconnect};
 use crate::session;
-use crate::tables::{self, AuthCount, Tables};
+use crate::tables::{self, AuthCount, Sizes, Tables};
 use dunlin_server::settings::Settings;
 use dunlin_server::{
     App, AreaRequest, Closed, ConnId, Context, Handshake, MasterContext, Message, Reply, Request,
@@ -28,7 +28,7 @@ pub struct ImApp {
     pub(crate) config: ImConfig,
     /// As the config says, read at the start and at each reload.
     pub(crate) keyring: Keyring,
-    max_sessions: u32,
+    sizes: Sizes,
     /// Random words for the node's id and the index's seed, drawn once for all processes.
     random: [u64; 2],
     /// There from `start` on, which runs before any other process is there.
@@ -70,7 +70,7 @@ impl ImApp {
         Ok(Self {
             config,
             keyring,
-            max_sessions: u32::try_from(settings.count("table.max_sessions")).unwrap_or(u32::MAX),
+            sizes: Sizes::from_settings(settings),
             random: [random()?, random()?],
             tables: None,
         })
@@ -131,7 +131,7 @@ impl App for ImApp {
     }
 
     fn areas(&self) -> Vec<AreaRequest> {
-        tables::areas(self.max_sessions)
+        tables::areas(&self.sizes)
     }
 
     fn status(&self, master: &MasterContext<'_>) -> Json {
@@ -202,6 +202,9 @@ impl App for ImApp {
                     // Gone or too slow: the framework closes it, and nothing is left to tell it.
                     let _ = context.push(conn, Message::Text(text));
                 }
+                if answer.arrived {
+                    self.arrive(context, conn);
+                }
                 if let Some(reason) = answer.close {
                     Self::say_bye(context, conn, reason);
                 }
@@ -233,6 +236,6 @@ impl App for ImApp {
 
     fn close(&mut self, context: &mut Context<'_, Self>, conn: ConnId, closed: &Closed) {
         tracing::debug!(session = %conn, code = closed.code, "session closed");
-        self.tables().leave(context.table(), conn);
+        self.depart(context, conn);
     }
 }

@@ -9,11 +9,13 @@
 //! - [`ids`], [`message_id`], [`close`]: names, message ids, close codes with their policy, pure.
 //! - [`auth`]: keys and tokens, pure but for the reading of key files.
 //! - `session`, `presence`, `router`: decisions, pure.
-//! - `tables`: what is shared, in one place.
+//! - `tables`: what is shared, in one place; a file a feature.
+//! - `attendance`: what follows when a user comes and goes.
 //! - `methods`, `http`, `app`: the shell.
 #![forbid(unsafe_code)]
 
 mod app;
+mod attendance;
 pub mod auth;
 pub mod close;
 pub mod config;

@@ -72,7 +72,7 @@ impl Caller<'_, '_> {
         params: Option<&'a RawValue>,
     ) -> Result<Outcome<'a>, CallError> {
         params::read_none(params)?;
-        self.app.tables().leave(self.context.table(), self.conn);
+        self.app.depart(self.context, self.conn);
         self.app.await_login(self.context, self.conn);
         Ok(Outcome::Done(Done {}))
     }

@@ -30,6 +30,8 @@ pub(crate) struct Answer {
     pub(crate) text: Option<String>,
     /// Why the connection is closed after it, if it is.
     pub(crate) close: Option<CloseReason>,
+    /// Whether the session has just logged in.
+    pub(crate) arrived: bool,
 }
 
 /// Does what a text asks for.
@@ -43,16 +45,17 @@ pub(crate) fn answer(
         Ok(call) => call,
         Err(refused) => {
             let text = reply::error(refused.id, &refused.error);
-            return Answer { text: Some(text), close: None };
+            return Answer { text: Some(text), ..Answer::default() };
         }
     };
     let mut close = None;
     let outcome = run(app, context, conn, &call, &mut close);
+    let arrived = matches!(outcome, Ok(Outcome::LoggedIn(_)));
     let text = call.id.map(|id| match outcome {
         Ok(outcome) => reply::result(id, &outcome),
         Err(error) => reply::error(Some(id), &error),
     });
-    Answer { text, close }
+    Answer { text, close, arrived }
 }
 
 /// The result of a method.

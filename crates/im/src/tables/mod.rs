@@ -12,6 +12,7 @@
 use crate::ids::NodeId;
 use crate::message_id::{self, MessageId};
 use crate::protocol::params::{Device, KIND_MAX, MODEL_MAX};
+use dunlin_server::settings::Settings;
 use dunlin_server::{AreaRequest, Areas, ConnId, Sessions};
 use dunlin_table::{
     Column, ColumnId, ColumnKind, CounterId, HintIndex, Row, ValueRef, WINDOW_CELLS, WriteError,
@@ -52,9 +53,24 @@ pub(crate) fn columns() -> Vec<Column> {
     ]
 }
 
+/// How much there is to be room for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    /// `table.max_sessions`.
+    pub(crate) sessions: u32,
+}
+
+impl Sizes {
+    /// As the settings say, which must have the server's keys and the IM's among their specs.
+    pub(crate) fn from_settings(settings: &Settings) -> Self {
+        let count = |key| u32::try_from(settings.count(key)).unwrap_or(u32::MAX);
+        Self { sessions: count("table.max_sessions") }
+    }
+}
+
 /// The areas of shared memory the IM asks for.
-pub(crate) fn areas(max_sessions: u32) -> Vec<AreaRequest> {
-    let users = HintIndex::words_needed(windows(max_sessions))
+pub(crate) fn areas(sizes: &Sizes) -> Vec<AreaRequest> {
+    let users = HintIndex::words_needed(windows(sizes.sessions))
         .expect("`windows` is at least 1 and far below what can be addressed");
     vec![
         AreaRequest { name: USERS_AREA, words: users },
@@ -197,16 +213,19 @@ impl Tables {
         Ok(())
     }
 
-    /// Logs a session out; does nothing to one that is not logged in. Also called when the row is
-    /// about to be freed, whatever became of its worker.
-    pub(crate) fn leave(&self, sessions: &Sessions, conn: ConnId) {
+    /// Logs a session out, and gives who was logged in; does nothing to one that is not logged in. Also
+    /// called when the row is about to be freed, whatever became of its worker.
+    pub(crate) fn leave(&self, sessions: &Sessions, conn: ConnId) -> Option<Account> {
+        let account = self.account(sessions, conn);
         self.set_login(sessions, conn, 0);
-        let Some(row) = sessions.read(conn) else { return };
+        let row = sessions.read(conn)?;
+        // Named also where a login was not done when its worker died.
         let user = row.str(self.user);
         if !user.is_empty() {
             self.users.remove(self.hash(user), conn.row().index);
             self.clear_row(sessions, conn);
         }
+        account
     }
 
     /// Whether a session is logged in, in whichever phase its connection is.
@@ -346,7 +365,7 @@ mod tests {
     use crate::app::ImApp;
     use crate::config::{DevicePolicy, IM_KEYS};
     use dunlin_server::config::SERVER_KEYS;
-    use dunlin_server::settings::{Layers, Settings};
+    use dunlin_server::settings::Layers;
     use dunlin_server::simulation::{Deed, FakeWorker};
     use dunlin_server::{App, Closed, ClosedBy, Message};
 

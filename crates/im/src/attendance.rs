@@ -1,0 +1,27 @@
+//! What follows when a user comes to a session and when he goes: the one place where features hear of it.
+//!
+//! Decides nothing of who may come. Invariants: 1. Each login ends with one `depart`, in whichever
+//! worker the session is by then, before its row is freed; a worker may die in the middle of either, and
+//! then `arrive` may not have run. 2. Both run behind the change: the session is live in `arrive` (unless
+//! a newer login has overtaken it), and no longer live in `depart`.
+
+use crate::app::ImApp;
+use crate::tables::Account;
+use dunlin_server::{ConnId, Context};
+
+impl ImApp {
+    /// A session has logged in, and is answered.
+    pub(crate) fn arrive(&self, context: &mut Context<'_, Self>, conn: ConnId) {
+        let _ = (context, conn);
+    }
+
+    /// A session that was logged in ends its login: by `logout`, or because its connection is over.
+    pub(crate) fn depart(&self, context: &mut Context<'_, Self>, conn: ConnId) {
+        let Some(account) = self.tables().leave(context.table(), conn) else { return };
+        self.departed(context, conn, &account);
+    }
+
+    fn departed(&self, context: &mut Context<'_, Self>, conn: ConnId, account: &Account) {
+        let _ = (context, conn, account);
+    }
+}
