@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 const CONFIG: &str = "[server]\nworkers = 2\ntask_workers = 1";
 
@@ -59,7 +60,7 @@ fn storm(
             let connected = TcpStream::connect_timeout(&address, wait::DEADLINE);
             drop(connected.expect("no connect is refused"));
             count.fetch_add(1, Ordering::SeqCst);
-            thread::sleep(std::time::Duration::from_millis(2));
+            thread::sleep(Duration::from_millis(2));
         }
     })
 }
@@ -78,7 +79,7 @@ fn clients_that_talk_all_the_time_lose_nothing_over_upgrades() {
         for number in 0..MESSAGES {
             let sent = ann.send_to("bob", &json!(number));
             assert_eq!(sent["sessions"], 1, "message {number}");
-            thread::sleep(std::time::Duration::from_millis(10));
+            thread::sleep(Duration::from_millis(10));
         }
         ann
     });
@@ -327,6 +328,30 @@ fn a_stop_during_an_upgrade_is_a_stop() {
     server.signal("TERM");
     assert_eq!(ann.expect_close().0, 1001);
     assert_eq!(server.wait_end().code(), Some(0));
+    let upgraded = upgrading.join().expect("an outcome");
+    assert_eq!(upgraded.code, Some(1), "{upgraded:?}");
+    assert!(!server.run_dir().exists(), "nothing is left behind");
+}
+
+#[test]
+fn a_second_stop_during_an_upgrade_is_one_at_once() {
+    // One goodbye a second: in order it would take 20 s.
+    let mut server = Server::start("[server]\nworkers = 2\ntask_workers = 1\ndrain_rate = 1");
+    let children = server.status().child_pids();
+    let _clients: Vec<Client> = (0..20).map(|n| server.client().login(&format!("u{n}"))).collect();
+    let mut command = server.verb_command(&["upgrade"]);
+    let upgrading = thread::spawn(move || run(&mut command));
+    server.wait_until("the upgrade", |status| status.text("/state") == "upgrading");
+    let began = Instant::now();
+    server.signal("TERM");
+    // Signals that come together are one: the first must have been seen before another comes.
+    for _ in 0..5 {
+        thread::sleep(Duration::from_millis(200));
+        server.signal("TERM");
+    }
+    assert_eq!(server.wait_end().code(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(children.iter().all(|child| !is_alive(*child)));
     let upgraded = upgrading.join().expect("an outcome");
     assert_eq!(upgraded.code, Some(1), "{upgraded:?}");
     assert!(!server.run_dir().exists(), "nothing is left behind");
