@@ -11,10 +11,11 @@ use crate::methods;
 use crate::protocol::notification::{self, Hello, Reconnect};
 use crate::session;
 use crate::tables::{self, AuthCount, Sizes, Tables};
+use crate::tasks::{Outcome, Work};
 use dunlin_server::settings::Settings;
 use dunlin_server::{
     App, AreaRequest, Closed, ConnId, Context, Handshake, MasterContext, Message, Reply, Request,
-    RequestId, UpgradeRequest,
+    RequestId, TaskFailure, TaskId, UpgradeRequest,
 };
 use dunlin_table::Column;
 use serde_json::{Value as Json, json};
@@ -123,8 +124,8 @@ fn load_keys(config: &ImConfig) -> Result<Keyring, KeyError> {
 
 impl App for ImApp {
     type PipeMessage = ();
-    type Task = ();
-    type TaskResult = ();
+    type Task = Work;
+    type TaskResult = Outcome;
 
     fn columns(&self) -> Vec<Column> {
         tables::columns()
@@ -220,6 +221,24 @@ impl App for ImApp {
         request: &Request,
     ) -> Reply {
         Reply::Now(http::respond(&request.method, &request.path, context.is_stopping()))
+    }
+
+    fn task(
+        &mut self,
+        context: &mut Context<'_, Self>,
+        _task: TaskId,
+        work: Work,
+    ) -> Option<Outcome> {
+        self.work(context, work)
+    }
+
+    fn finish(
+        &mut self,
+        context: &mut Context<'_, Self>,
+        task: TaskId,
+        result: Result<Outcome, TaskFailure>,
+    ) {
+        self.worked(context, task, result);
     }
 
     fn deadline(&mut self, context: &mut Context<'_, Self>, conn: ConnId) {

@@ -11,6 +11,7 @@
 //! - `session`, `presence`, `router`: decisions, pure.
 //! - `tables`: what is shared, in one place; a file a feature.
 //! - `attendance`: what follows when a user comes and goes.
+//! - `tasks`: what may block, handed to task processes.
 //! - `methods`, `http`, `app`: the shell.
 #![forbid(unsafe_code)]
 
@@ -28,6 +29,7 @@ pub mod protocol;
 mod router;
 mod session;
 mod tables;
+mod tasks;
 
 pub use app::{ImApp, NewError};
 pub use config::{IM_KEYS, ImConfig};

@@ -5,13 +5,14 @@
 //! `'static` as shared memory is) and writes down every deed. Its time stands still until the test
 //! moves it. Invariant: what it does to rows is what a worker does, and it does nothing else.
 
-use crate::app::{App, Handshake, Response, UpgradeRequest};
+use crate::app::{App, Handshake, Response, TaskFailure, UpgradeRequest};
 use crate::clock::Millis;
 use crate::context::{
     Context, Effects, MasterContext, MasterDeed, PushError, Role, SendError, TimerError, Urgency,
 };
 use crate::http::{Headers, Request};
 use crate::ids::{ConnId, RequestId, SlotId, TaskId, TimerId};
+use crate::ipc::codec;
 use crate::sessions::{Phase, Service, Sessions, Writer};
 use crate::shared::Areas;
 use crate::websocket::Opcode;
@@ -92,6 +93,8 @@ pub struct FakeWorker {
     sessions: Sessions,
     areas: Areas,
     slot: SlotId,
+    /// Whether it plays a task process for the moment.
+    in_task: bool,
     now: Millis,
     unix_ms: u64,
     deeds: Vec<Deed>,
@@ -116,6 +119,7 @@ impl FakeWorker {
             sessions,
             areas,
             slot: SlotId(0),
+            in_task: false,
             now: Millis(1_000_000),
             unix_ms: 1_800_000_000_000,
             deeds: Vec::new(),
@@ -195,6 +199,27 @@ impl FakeWorker {
         self.sessions.free(conn);
     }
 
+    /// Does in a task process what a hook handed out ([`Deed::Task`]); what it gives is for
+    /// [`App::finish`], which may be called at once, later, or in another worker of the slot. What the hook
+    /// does is among the deeds of this worker.
+    ///
+    /// # Errors
+    /// As [`App::finish`] would be told.
+    pub fn do_task<A: App>(
+        &mut self,
+        app: &mut A,
+        task: TaskId,
+        work: &[u8],
+    ) -> Result<A::TaskResult, TaskFailure> {
+        let work = codec::decode_value(work).map_err(|_| TaskFailure::Undecodable)?;
+        self.in_task = true;
+        let result = app.task(&mut self.context(), task, work);
+        self.in_task = false;
+        let bytes = codec::encode_value(&result.ok_or(TaskFailure::NoResult)?);
+        let decoded = bytes.and_then(|bytes| codec::decode_value(&bytes));
+        decoded.map_err(|_| TaskFailure::Undecodable)
+    }
+
     /// From now on the connection takes no message, or takes them again.
     pub fn set_full(&mut self, conn: ConnId, full: bool) {
         if full {
@@ -261,6 +286,9 @@ impl Effects for FakeWorker {
     }
 
     fn connections(&self) -> Vec<ConnId> {
+        if self.in_task {
+            return Vec::new();
+        }
         let own = self.sessions.owned_by(self.slot);
         own.filter(|conn| self.sessions.is_established(*conn)).collect()
     }
@@ -288,6 +316,9 @@ impl Effects for FakeWorker {
     }
 
     fn task(&mut self, work: Vec<u8>) -> Result<TaskId, SendError> {
+        if self.in_task {
+            return Err(SendError::NotAWorker);
+        }
         let task = TaskId(self.next_id());
         self.deeds.push(Deed::Task { task, work });
         Ok(task)
@@ -299,6 +330,9 @@ impl Effects for FakeWorker {
         period_ms: u64,
         payload: &[u8],
     ) -> Result<TimerId, TimerError> {
+        if self.in_task {
+            return Err(TimerError::NotAWorker);
+        }
         let timer = TimerId(self.next_id());
         self.deeds.push(Deed::Arm { timer, after_ms, period_ms, payload: payload.to_vec() });
         Ok(timer)
@@ -332,7 +366,7 @@ impl Effects for FakeWorker {
     }
 
     fn role(&self) -> Role {
-        Role::Worker(self.slot)
+        if self.in_task { Role::Task(0) } else { Role::Worker(self.slot) }
     }
 
     fn now(&self) -> Millis {

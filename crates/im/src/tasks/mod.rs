@@ -1,0 +1,38 @@
+//! What workers hand to task processes, where a call may block: one variant for each feature in [`Work`] and
+//! in [`Outcome`], one line for each in `work` and `worked`.
+//!
+//! Knows who does what, not how. Invariants: 1. The worker that asked may have been replaced when the
+//! outcome comes: an outcome says by itself whom it is for, and what a worker remembers of its tasks it can
+//! lose. 2. A task may be lost (a failure tells), and its outcome too (nothing tells).
+
+use crate::app::ImApp;
+use dunlin_server::{Context, TaskFailure, TaskId};
+use serde::{Deserialize, Serialize};
+
+/// Something to do in a task process.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Work {}
+
+/// What came of it, for the worker that asked.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Outcome {}
+
+impl ImApp {
+    /// In a task process: does it. May block.
+    pub(crate) fn work(&mut self, _context: &mut Context<'_, Self>, work: Work) -> Option<Outcome> {
+        match work {}
+    }
+
+    /// In a worker: a task of its slot is over.
+    pub(crate) fn worked(
+        &mut self,
+        _context: &mut Context<'_, Self>,
+        task: TaskId,
+        result: Result<Outcome, TaskFailure>,
+    ) {
+        match result {
+            Ok(outcome) => match outcome {},
+            Err(failure) => tracing::warn!(?task, %failure, "a task gave no outcome"),
+        }
+    }
+}
