@@ -48,7 +48,7 @@ const FENCE: [(&[&str], &[&str]); 6] = [
 const IN_TESTS: [(&str, &[&str]); 4] = [
     ("dunlin-table", &["proptest"]),
     ("dunlin-server", &["proptest", "tempfile", "clap", "tracing-subscriber"]),
-    ("dunlin-im", &["proptest", "tempfile"]),
+    ("dunlin-im", &["proptest", "tempfile", "clap", "tracing-subscriber"]),
     // tungstenite as a client, and as the server that is made to lie.
     ("dunlin", &["proptest", "tempfile", "tungstenite"]),
 ];

@@ -16,6 +16,7 @@ mod hostile;
 mod http;
 mod http_framing;
 mod im;
+mod library;
 mod lifecycle;
 mod outside;
 mod reload;

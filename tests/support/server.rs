@@ -39,6 +39,8 @@ pub(crate) struct Starter {
     args: Vec<String>,
     env: Vec<(String, String)>,
     shell: Option<String>,
+    /// An example in place of the program.
+    example: Option<PathBuf>,
     listen: String,
 }
 
@@ -53,7 +55,12 @@ impl Server {
         let dir = Dir::new();
         dir.write_config(toml);
         let listen = "127.0.0.1:0".to_owned();
-        Starter { dir, args: Vec::new(), env: Vec::new(), shell: None, listen }
+        Starter { dir, args: Vec::new(), env: Vec::new(), shell: None, example: None, listen }
+    }
+
+    /// An example of this workspace in place of the program, built before; it takes flags, and no file.
+    pub(crate) fn example(name: &str) -> Starter {
+        Starter { example: Some(build_example(name)), ..Self::configure("") }
     }
 
     /// A new connection, greeted.
@@ -170,7 +177,8 @@ impl Server {
         assert!(self.ended, "one server at a time");
         let dir = std::mem::replace(&mut self.dir, Dir::new());
         let listen = "127.0.0.1:0".to_owned();
-        Starter { dir, args: Vec::new(), env: Vec::new(), shell: None, listen }.start()
+        Starter { dir, args: Vec::new(), env: Vec::new(), shell: None, example: None, listen }
+            .start()
     }
 }
 
@@ -219,16 +227,19 @@ impl Starter {
 
     /// The command that starts it.
     pub(crate) fn command(&self) -> Command {
-        let mut command = match &self.shell {
-            None => dunlin(),
-            Some(line) => {
+        let mut command = match (&self.example, &self.shell) {
+            (Some(example), _) => clean(Command::new(example)),
+            (None, None) => dunlin(),
+            (None, Some(line)) => {
                 let mut shell = clean(Command::new("sh"));
                 shell.arg("-c").arg(format!("{line} && exec \"$0\" \"$@\"")).arg(DUNLIN);
                 shell
             }
         };
-        command.args(["serve", "-l", &self.listen]);
-        command.arg("-c").arg(self.dir.config_file());
+        if self.example.is_none() {
+            command.arg("serve").arg("-c").arg(self.dir.config_file());
+        }
+        command.args(["-l", &self.listen]);
         command.arg("--run-dir").arg(self.dir.run_dir());
         command.args(&self.args).envs(self.env.iter().map(|(name, value)| (name, value)));
         command.current_dir(self.dir.path());
@@ -285,6 +296,21 @@ impl Starter {
 /// The program in an environment without variables of ours.
 pub(crate) fn dunlin() -> Command {
     clean(Command::new(DUNLIN))
+}
+
+/// Has cargo build an example, as this test is built, and gives its path.
+fn build_example(name: &str) -> PathBuf {
+    let this = std::env::current_exe().expect("the path of this program");
+    let built = this.ancestors().nth(2).expect("PROFILE/deps/THIS");
+    let mut cargo = Command::new(env!("CARGO"));
+    // All of the workspace, as tests are built, so that nothing is built with other features.
+    cargo.args(["build", "--quiet", "--workspace", "--example", name]);
+    if built.ends_with("release") {
+        cargo.arg("--release");
+    }
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+    assert!(cargo.status().expect("cargo is there").success(), "{name} is built");
+    built.join("examples").join(name)
 }
 
 fn clean(mut command: Command) -> Command {

@@ -6,6 +6,7 @@
 use crate::auth::{KeyError, Keyring, Mode};
 use crate::close::{self, CloseReason};
 use crate::config::{ConfigError, ImConfig, listen_addresses};
+use crate::extension::{self, Extension, ExtensionError, Plain};
 use crate::http;
 use crate::methods;
 use crate::protocol::notification::{self, Hello, Reconnect};
@@ -19,12 +20,15 @@ use dunlin_server::{
 };
 use dunlin_table::Column;
 use serde_json::{Value as Json, json};
+use std::fmt;
+
+/// Of the IM's own columns, areas and tasks; see [`App::layout_version`].
+const LAYOUT_VERSION: u32 = 0;
 
 /// How clients are asked to come back after a close they did not want.
 pub(crate) const RECONNECT: Reconnect = Reconnect { base_ms: 500, max_ms: 30_000, jitter: 0.5 };
 
 /// The instant-messaging application.
-#[derive(Debug)]
 pub struct ImApp {
     pub(crate) config: ImConfig,
     /// As the config says, read at the start and at each reload.
@@ -34,6 +38,7 @@ pub struct ImApp {
     random: [u64; 2],
     /// There from `start` on, which runs before any other process is there.
     tables: Option<Tables>,
+    pub(crate) extension: Box<dyn Extension>,
 }
 
 /// The application could not be made.
@@ -48,6 +53,9 @@ pub enum NewError {
     /// The kernel gave no random bytes.
     #[error("no random bytes from the kernel: {0}")]
     Random(getrandom::Error),
+    /// The extension cannot be had.
+    #[error(transparent)]
+    Extension(#[from] ExtensionError),
 }
 
 /// As the sentence the operator reads.
@@ -74,7 +82,18 @@ impl ImApp {
             sizes: Sizes::from_settings(settings),
             random: [random()?, random()?],
             tables: None,
+            extension: Box::new(Plain),
         })
+    }
+
+    /// The same with what a program adds to it; in place of an extension that was given before.
+    ///
+    /// # Errors
+    /// [`NewError::Extension`]: one of its names is taken, or is none.
+    pub fn with_extension(mut self, extension: impl Extension) -> Result<Self, NewError> {
+        extension::check(&extension)?;
+        self.extension = Box::new(extension);
+        Ok(self)
     }
 
     /// What is in shared memory.
@@ -114,6 +133,15 @@ impl ImApp {
     }
 }
 
+impl fmt::Debug for ImApp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { config, keyring, sizes, .. } = self;
+        let mut shown = f.debug_struct("ImApp");
+        shown.field("config", config).field("keyring", keyring).field("sizes", sizes);
+        shown.finish_non_exhaustive()
+    }
+}
+
 /// The keys of the token mode; in the open mode none is read.
 fn load_keys(config: &ImConfig) -> Result<Keyring, KeyError> {
     match config.auth.mode {
@@ -128,11 +156,19 @@ impl App for ImApp {
     type TaskResult = Outcome;
 
     fn columns(&self) -> Vec<Column> {
-        tables::columns()
+        let mut columns = tables::columns();
+        columns.extend(self.extension.columns());
+        columns
     }
 
     fn areas(&self) -> Vec<AreaRequest> {
-        tables::areas(&self.sizes)
+        let mut areas = tables::areas(&self.sizes);
+        areas.extend(self.extension.areas());
+        areas
+    }
+
+    fn layout_version(&self) -> u32 {
+        LAYOUT_VERSION << 16 | u32::from(self.extension.layout_version())
     }
 
     fn status(&self, master: &MasterContext<'_>) -> Json {
@@ -150,12 +186,14 @@ impl App for ImApp {
                 "expired": self.tables().counted(AuthCount::Expired),
             },
             "redis": {"configured": false, "connected": false, "last_error": null},
+            "extension": self.extension.status(master),
         })
     }
 
     fn start(&mut self, master: &mut MasterContext<'_>) {
         let [node, seed] = self.random;
         self.tables = Some(Tables::new(master.sessions, master.areas, node, seed));
+        self.extension.start(master);
     }
 
     fn before_reload(
@@ -166,7 +204,10 @@ impl App for ImApp {
         let sentence = |error: ConfigError| error.to_string();
         let config = ImConfig::from_settings(settings).map_err(sentence)?;
         config.check_open_mode(master.listen).map_err(sentence)?;
-        self.keyring = load_keys(&config).map_err(|error| error.to_string())?;
+        let keyring = load_keys(&config).map_err(|error| error.to_string())?;
+        // Last of what may refuse: it changes itself.
+        self.extension.reload(settings)?;
+        self.keyring = keyring;
         self.config = config;
         Ok(())
     }

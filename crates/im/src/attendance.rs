@@ -6,13 +6,16 @@
 //! a newer login has overtaken it), and no longer live in `depart`.
 
 use crate::app::ImApp;
+use crate::extension::CallContext;
 use crate::tables::Account;
 use dunlin_server::{ConnId, Context};
 
 impl ImApp {
     /// A session has logged in, and is answered.
     pub(crate) fn arrive(&self, context: &mut Context<'_, Self>, conn: ConnId) {
-        let _ = (context, conn);
+        // Last: it may panic.
+        let Some(account) = self.tables().account(context.table(), conn) else { return };
+        self.extension.arrived(&mut CallContext::new(self, context, conn, &account));
     }
 
     /// A session that was logged in ends its login: by `logout`, or because its connection is over.
@@ -22,6 +25,7 @@ impl ImApp {
     }
 
     fn departed(&self, context: &mut Context<'_, Self>, conn: ConnId, account: &Account) {
-        let _ = (context, conn, account);
+        // Last: it may panic.
+        self.extension.departed(&mut CallContext::new(self, context, conn, account));
     }
 }

@@ -12,7 +12,59 @@
 //! - `tables`: what is shared, in one place; a file a feature.
 //! - `attendance`: what follows when a user comes and goes.
 //! - `tasks`: what may block, handed to task processes.
+//! - [`extension`]: what programs add to it.
 //! - `methods`, `http`, `app`: the shell.
+//!
+//! # The IM in a program of yours
+//!
+//! [`ImApp`] is an application as any other: give it to [`dunlin_server::Server`], with an
+//! [`Extension`] that brings methods, rules and columns of your own. Its hooks run in a test without a
+//! server, as those of any application do:
+//!
+//! ```
+//! use dunlin_im::protocol::CallError;
+//! use dunlin_im::{CallContext, Extension, IM_KEYS, ImApp};
+//! use dunlin_server::config::SERVER_KEYS;
+//! use dunlin_server::settings::{Layers, Settings};
+//! use dunlin_server::simulation::{Deed, FakeWorker};
+//! use dunlin_server::{App, Message};
+//! use serde_json::{Value, json, value::RawValue};
+//!
+//! struct Greeter;
+//!
+//! impl Extension for Greeter {
+//!     fn methods(&self) -> &[&str] {
+//!         &["app.greet"]
+//!     }
+//!
+//!     fn call(
+//!         &self,
+//!         caller: &mut CallContext<'_>,
+//!         _method: &str,
+//!         _params: Option<&RawValue>,
+//!     ) -> Result<Value, CallError> {
+//!         Ok(json!({"text": format!("hello, {}", caller.user())}))
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let settings = Settings::resolve(&[SERVER_KEYS, IM_KEYS], Layers::default())?;
+//! let mut app = ImApp::new(&settings)?.with_extension(Greeter)?;
+//! // With the server: `Server::new(app, Config::from_settings(settings)?).run()`.
+//! let mut worker = FakeWorker::start(&mut app, 16);
+//! let ann = worker.open(&mut app, "127.0.0.1:4711".parse()?, "/ws");
+//! for text in [
+//!     r#"{"id":1,"method":"login","params":{"user":"ann","device":{"id":"phone"}}}"#,
+//!     r#"{"id":2,"method":"app.greet"}"#,
+//! ] {
+//!     app.message(&mut worker.context(), ann, Message::Text(text));
+//! }
+//! let Some(Deed::Push { payload, .. }) = worker.take_deeds().pop() else { unreachable!() };
+//! let answer: Value = serde_json::from_slice(&payload)?;
+//! assert_eq!(answer["result"]["text"], "hello, ann");
+//! # Ok(())
+//! # }
+//! ```
 #![forbid(unsafe_code)]
 
 mod app;
@@ -20,6 +72,7 @@ mod attendance;
 pub mod auth;
 pub mod close;
 pub mod config;
+pub mod extension;
 mod http;
 pub mod ids;
 pub mod message_id;
@@ -33,3 +86,4 @@ mod tasks;
 
 pub use app::{ImApp, NewError};
 pub use config::{IM_KEYS, ImConfig};
+pub use extension::{CallContext, Extension, LoginAttempt, read_params};

@@ -3,6 +3,7 @@
 mod deadlines;
 mod devices;
 mod expiry;
+mod extension;
 mod hooks;
 mod messages;
 mod methods;

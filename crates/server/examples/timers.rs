@@ -90,6 +90,6 @@ impl App for Clock {
 }
 
 fn main() -> ExitCode {
-    let config = support::config(&support::Flags::parse());
+    let config = support::config(&support::Flags::parse(), &[]);
     Server::new(Clock, config).run().into()
 }

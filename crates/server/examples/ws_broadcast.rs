@@ -21,6 +21,6 @@ impl App for Broadcast {
 }
 
 fn main() -> ExitCode {
-    let config = support::config(&support::Flags::parse());
+    let config = support::config(&support::Flags::parse(), &[]);
     Server::new(Broadcast, config).run().into()
 }

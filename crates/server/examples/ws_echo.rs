@@ -54,6 +54,6 @@ impl App for Echo {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let config = support::config(&arguments.flags);
+    let config = support::config(&arguments.flags, &[]);
     Server::new(Echo { greet: arguments.greet }, config).run().into()
 }

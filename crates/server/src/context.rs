@@ -28,6 +28,11 @@ impl<'a, A: App> Context<'a, A> {
         Self { effects, app: PhantomData }
     }
 
+    /// The same for a shorter time: for a value that holds a context beside what else it needs.
+    pub fn reborrow(&mut self) -> Context<'_, A> {
+        Context { effects: &mut *self.effects, app: PhantomData }
+    }
+
     /// Sends a message to a connection of any worker. It is queued; output is sent once per turn.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use super::{Caller, Outcome, token};
 use crate::app::ImApp;
 use crate::auth::Mode;
 use crate::close::CloseReason;
+use crate::extension::LoginAttempt;
 use crate::ids::UserId;
 use crate::protocol::params::Device;
 use crate::protocol::reply::{Done, LoggedIn};
@@ -23,7 +24,7 @@ pub(super) fn login<'a>(
     params: Option<&'a RawValue>,
     close: &mut Option<CloseReason>,
 ) -> Result<Outcome<'a>, CallError> {
-    let (user, device, expires) = match app.config.auth.mode {
+    let (user, device, claims) = match app.config.auth.mode {
         Mode::Open => {
             let params::Login { user, device } = params::Login::read(params)?;
             (user, device, None)
@@ -34,9 +35,20 @@ pub(super) fn login<'a>(
             let claims = token::check(app, context, conn, &login.token, device.id.as_str());
             let claims = claims.map_err(|refused| refused.answer(close))?;
             app.tables().forget_refused(context.table(), conn);
-            (claims.user, device, Some(claims.expires_ms))
+            (claims.user.clone(), device, Some(claims))
         }
     };
+    app.extension.may_login(&LoginAttempt {
+        user: &user,
+        device: &device,
+        claims: claims.as_ref(),
+        params,
+        session: conn,
+        peer: context.table().peer(conn),
+        table: context.table(),
+        unix_ms: context.unix_ms(),
+    })?;
+    let expires = claims.map(|claims| claims.expires_ms);
     let outcome = enter(app, context, conn, user, device, expires)?;
     if close_surplus(app, context, conn) {
         *close = Some(CloseReason::Replaced);

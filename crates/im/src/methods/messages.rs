@@ -22,6 +22,7 @@ impl Caller<'_, '_> {
     ) -> Result<Outcome<'a>, CallError> {
         let send = params::Send::read(params, self.app.config.max_body_bytes)?;
         let recipient = self.recipient(&send.to)?;
+        self.app.extension.may_send(&self.seen(), &send.to, send.body)?;
         let is_self = recipient.as_str() == self.account.user;
         let to = self.live_sessions(recipient.as_str());
         let own = (!is_self).then(|| self.live_sessions(&self.account.user));
@@ -54,6 +55,7 @@ impl Caller<'_, '_> {
     ) -> Result<Outcome<'a>, CallError> {
         let signal = params::Signal::read(params, self.app.config.max_body_bytes)?;
         let recipient = self.recipient(&signal.to)?;
+        self.app.extension.may_send(&self.seen(), &signal.to, signal.body)?;
         let to = self.live_sessions(recipient.as_str());
         let (user, device) = self.sender()?;
         let from = From { user: &user, device: &device };

@@ -7,20 +7,22 @@
 mod devices;
 mod login;
 mod messages;
+mod own;
 mod presence;
 mod token;
 
 use crate::app::ImApp;
 use crate::close::CloseReason;
+use crate::extension::CallContext;
 use crate::protocol::reply::{
     self, Done, Kicked, LoggedIn, OwnSessions, Pong, PresenceAnswer, Refreshed, Sent,
 };
-use crate::protocol::request::UnknownMethod;
 use crate::protocol::{Call, CallError, Code, Method, decode, params};
 use crate::session;
 use crate::tables::Account;
 use dunlin_server::{ConnId, Context};
 use serde::Serialize;
+use serde_json::Value as Json;
 use serde_json::value::RawValue;
 
 /// What is to be said to who sent a text.
@@ -70,6 +72,7 @@ enum Outcome<'a> {
     Presence(PresenceAnswer<'a>),
     Sessions(OwnSessions),
     Kicked(Kicked),
+    Own(Json),
 }
 
 /// A call of a session that is logged in.
@@ -89,9 +92,7 @@ fn run<'a>(
     call: &Call<'a>,
     close: &mut Option<CloseReason>,
 ) -> Result<Outcome<'a>, CallError> {
-    let method = call.method.map_err(|UnknownMethod| {
-        CallError::new(Code::MethodNotFound, "there is no such method in this version")
-    })?;
+    let Ok(method) = call.method else { return own::call(app, context, conn, call) };
     let account = app.tables().account(context.table(), conn);
     session::permit(method, account.is_some())?;
     let account = match (method, account) {
@@ -108,6 +109,11 @@ fn run<'a>(
 }
 
 impl Caller<'_, '_> {
+    /// As an extension sees it.
+    fn seen(&mut self) -> CallContext<'_> {
+        CallContext::new(self.app, self.context, self.conn, &self.account)
+    }
+
     fn run<'a>(
         &mut self,
         method: Method,

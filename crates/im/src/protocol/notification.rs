@@ -7,19 +7,27 @@ use crate::message_id::MessageId;
 use crate::protocol::params::Target;
 use crate::protocol::reply::to_text;
 use serde::Serialize;
+use serde_json::Value as Json;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 /// The text of a notification.
 #[must_use]
 pub fn encode<N: Notification>(params: &N) -> String {
-    #[derive(Serialize)]
-    struct Envelope<'a, N> {
-        jsonrpc: &'static str,
-        method: &'static str,
-        params: &'a N,
-    }
     to_text(&Envelope { jsonrpc: "2.0", method: N::METHOD, params })
+}
+
+/// The text of a notification that is not one of ours.
+#[must_use]
+pub fn encode_named(method: &str, params: &Json) -> String {
+    to_text(&Envelope { jsonrpc: "2.0", method, params })
+}
+
+#[derive(Serialize)]
+struct Envelope<'a, N> {
+    jsonrpc: &'static str,
+    method: &'a str,
+    params: &'a N,
 }
 
 /// Something the server says unasked.

@@ -13,10 +13,12 @@ use std::borrow::Cow;
 pub const ID_MAX: usize = 256;
 
 /// A request or a notification.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Call<'a> {
     /// Of a request; `None` for a notification, which gets no answer, not even an error.
     pub id: Option<Id<'a>>,
+    /// The name of what is asked for, which may be a method of an extension.
+    pub name: Cow<'a, str>,
     /// What is asked for; the error if there is no such method.
     pub method: Result<Method, UnknownMethod>,
     /// `params` as sent; `None` if absent or null.
@@ -37,7 +39,7 @@ pub struct Refused<'a> {
     pub error: CallError,
 }
 
-/// There is no such method in this version.
+/// The IM has no such method in this version.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct UnknownMethod;
 
@@ -127,6 +129,7 @@ pub fn decode(text: &str) -> Result<Call<'_>, Refused<'_>> {
     Ok(Call {
         id,
         method: Method::by_name(&name).ok_or(UnknownMethod),
+        name,
         params: params.filter(|params| !object::is_null(params)),
     })
 }
@@ -170,7 +173,8 @@ mod tests {
         let call = decode(r#"{"method":"p\u0069ng","more":[1]}"#).unwrap();
         assert!(call.id.is_none() && call.params.is_none());
         assert_eq!(call.method, Ok(Method::Ping));
-        assert_eq!(decode(r#"{"method":"nope"}"#).unwrap().method, Err(UnknownMethod));
+        let call = decode(r#"{"method":"n\u006fpe"}"#).unwrap();
+        assert_eq!((call.method, &*call.name), (Err(UnknownMethod), "nope"));
         assert!(decode(r#"{"method":"ping","params":null}"#).unwrap().params.is_none());
     }
 

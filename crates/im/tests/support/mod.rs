@@ -40,7 +40,11 @@ impl House {
         let size = capacity.to_string();
         let mut words = words.to_vec();
         words.push(("table.max_sessions", &size));
-        let mut app = ImApp::new(&settings(&words)).expect("the settings go together");
+        Self::of(ImApp::new(&settings(&words)).expect("the settings go together"), capacity)
+    }
+
+    /// The same with an application that is made.
+    pub(crate) fn of(mut app: ImApp, capacity: u32) -> Self {
         let worker = FakeWorker::start(&mut app, capacity);
         Self { app, worker }
     }

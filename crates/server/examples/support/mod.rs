@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use dunlin_server::config::{Config, SERVER_KEYS};
-use dunlin_server::settings::{Layers, Settings};
+use dunlin_server::settings::{KeySpec, Layers, Settings};
 use std::path::PathBuf;
 use tracing_subscriber::EnvFilter;
 
@@ -32,13 +32,14 @@ pub(crate) struct Flags {
     pub(crate) daemonize: bool,
 }
 
-/// The config these flags make; ends the program with code 2 and one line where they make none.
-pub(crate) fn config(flags: &Flags) -> Config {
+/// The config these flags make, with keys of the application's beside the server's; ends the program
+/// with code 2 and one line where they make none.
+pub(crate) fn config(flags: &Flags, keys: &'static [KeySpec]) -> Config {
     tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()))
         .with_writer(std::io::stderr)
         .init();
-    match try_config(flags) {
+    match try_config(flags, keys) {
         Ok(config) => config,
         Err(sentence) => {
             eprintln!("{sentence}");
@@ -48,7 +49,7 @@ pub(crate) fn config(flags: &Flags) -> Config {
     }
 }
 
-fn try_config(flags: &Flags) -> Result<Config, String> {
+fn try_config(flags: &Flags, keys: &'static [KeySpec]) -> Result<Config, String> {
     let mut layers = Layers::default();
     layers.take_environment();
     layers.flag_words("server.listen", &flags.listen.join(","), "--listen");
@@ -69,6 +70,7 @@ fn try_config(flags: &Flags) -> Result<Config, String> {
         let (key, value) = pair.split_once('=').ok_or("--set wants KEY=VALUE")?;
         layers.flag_words(key, value, "--set");
     }
-    let settings = Settings::resolve(&[SERVER_KEYS], layers).map_err(|error| error.to_string())?;
+    let settings = Settings::resolve(&[SERVER_KEYS, keys], layers);
+    let settings = settings.map_err(|error| error.to_string())?;
     Config::from_settings(settings).map_err(|error| error.to_string())
 }
