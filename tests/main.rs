@@ -22,6 +22,7 @@ mod outside;
 mod reload;
 mod signals;
 mod stop;
+mod supervised;
 mod support;
 mod survive;
 mod timeouts;

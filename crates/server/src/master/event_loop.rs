@@ -9,7 +9,7 @@ use super::seats::{Phase, Seat};
 use super::signals::{Meaning, meanings};
 use super::state::{Action, Input};
 use super::status_pipe::{STATUS_READERS, TICK_MS};
-use super::{Master, control};
+use super::{Master, control, supervisor};
 use crate::app::App;
 use crate::clock;
 use crate::context::MasterDeed;
@@ -448,6 +448,7 @@ impl<A: App> Master<A> {
             self.run_dir.dir().path().display()
         );
         info!("{line}");
+        supervisor::tell(supervisor::Word::Ready, &line);
         (self.announce)(Ok(line));
     }
 

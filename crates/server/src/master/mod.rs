@@ -23,8 +23,11 @@ mod stop;
 mod strikes;
 mod stuck;
 mod stuck_report;
+mod supervisor;
 mod sweep;
 mod upgrade;
+
+pub(crate) use supervisor::NOTIFY_SOCKET;
 
 pub(crate) use hand_over::Succession;
 pub(crate) use listeners::{ListenError, bind_all};

@@ -3,7 +3,7 @@
 use super::control::Waiting;
 use super::seats::Seat;
 use super::state::{Input, Outcome};
-use super::{Master, patience};
+use super::{Master, patience, supervisor};
 use crate::app::App;
 use crate::clock::{self, Millis};
 use crate::config::Config;
@@ -30,6 +30,7 @@ impl<A: App> Master<A> {
     /// in the end.
     pub(super) fn begin_reload(&mut self, tasks_only: bool, waiting: Option<Waiting>) {
         self.reloads.asked += 1;
+        supervisor::tell(supervisor::Word::Reloading, "reloading");
         if self.reload_waits(tasks_only) {
             self.next_waiting.extend(waiting);
             return;
@@ -169,6 +170,12 @@ impl<A: App> Master<A> {
     fn tell_reload(&mut self, waiting: impl IntoIterator<Item = Waiting>) {
         self.answer_reload(waiting);
         let report = self.last_reload.clone();
+        let status = match &report.error {
+            None => format!("reloaded at {}", report.at.as_deref().unwrap_or_default()),
+            // One line, whatever is in it: a second would be read as another word.
+            Some(error) => format!("the last reload failed: {}", error.replace('\n', " ")),
+        };
+        supervisor::tell(supervisor::Word::Ready, &status);
         self.hook(|app, master| app.after_reload(master, &report));
     }
 

@@ -2,9 +2,9 @@
 //!
 //! Knows the figures of the workers; who is told when is theirs to decide.
 
-use super::Master;
 use super::seats::Seat;
 use super::state::Input;
+use super::{Master, supervisor};
 use crate::app::App;
 use crate::clock::{self, Millis};
 use crate::ids::SlotId;
@@ -48,6 +48,7 @@ impl<A: App> Master<A> {
                 next_word: self.now + WORD_EVERY_MS,
             });
             info!(timeout_ms = self.config.stop_timeout_ms, "stopping");
+            supervisor::tell(supervisor::Word::Stopping, "stopping");
             self.note_unserved();
         }
         self.input(Input::Stop);

@@ -48,6 +48,8 @@ impl<A: App> Server<A> {
             // Nobody who is started here has it.
             let _ = exec::close_on_exec(number);
         }
+        // Whose start and end it is are no matter of the service manager's.
+        exec::forget_variable(crate::master::NOTIFY_SOCKET);
         // A file with capabilities loses at the exec what was set before it.
         fork::die_with(std::os::unix::process::parent_id());
         logging::set_role("rehearsal");
