@@ -35,7 +35,7 @@ pub struct ImApp {
     pub(crate) keyring: Keyring,
     sizes: Sizes,
     /// Random words for the node's id and the index's seed, drawn once for all processes.
-    random: [u64; 2],
+    pub(crate) random: [u64; 2],
     /// There from `start` on, which runs before any other process is there.
     tables: Option<Tables>,
     pub(crate) extension: Box<dyn Extension>,

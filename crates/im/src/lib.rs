@@ -81,6 +81,8 @@ mod presence;
 pub mod protocol;
 mod router;
 mod session;
+#[cfg(test)]
+mod simulation;
 mod tables;
 mod tasks;
 

@@ -4,6 +4,20 @@
 //! [`FakeWorker`] implements [`Effects`] over session rows and areas on the heap (leaked: they are
 //! `'static` as shared memory is) and writes down every deed. Its time stands still until the test
 //! moves it. Invariant: what it does to rows is what a worker does, and it does nothing else.
+//!
+//! [`FakeServer`] is all workers of a server, with mail between them, clients, time and deaths.
+
+mod dice;
+mod fake_server;
+mod hands;
+mod seat;
+#[cfg(test)]
+mod tests;
+mod world;
+
+pub use self::dice::Dice;
+pub use self::fake_server::{FakeServer, Share};
+pub use self::world::{Bounds, Heard, Said};
 
 use crate::app::{App, Handshake, Response, TaskFailure, UpgradeRequest};
 use crate::clock::Millis;

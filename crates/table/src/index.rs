@@ -10,6 +10,7 @@
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
+use crate::death;
 use crate::layout::{LayoutError, check_header, stamp_header};
 use crate::sync::AtomicU64;
 use crate::word::{MAX_ITEMS, low_half};
@@ -85,6 +86,7 @@ impl HintIndex {
     /// As [`HintIndex::insert`], into the window that lies `step` windows behind the hash's own.
     pub(crate) fn insert_at(&self, hash: u64, step: u32, row_index: u32) -> Result<(), IndexFull> {
         assert!(row_index <= MAX_ITEMS, "row {row_index} is beyond {MAX_ITEMS}");
+        death::deed();
         let window = self.window(hash, step);
         loop {
             let mut free = None;
@@ -118,6 +120,7 @@ impl HintIndex {
 
     /// As [`HintIndex::remove`], from the window that lies `step` windows behind the hash's own.
     pub(crate) fn remove_at(&self, hash: u64, step: u32, row_index: u32) -> bool {
+        death::deed();
         let mut removed = false;
         for cell in self.window(hash, step) {
             let mut seen = Cell(cell.load(Acquire));
@@ -171,6 +174,7 @@ impl HintIndex {
             if let Some(row_index) = seen.row_index()
                 && !keep(seen.tag(), row_index)
             {
+                death::deed();
                 let swapped = cell.compare_exchange(seen.0, seen.freed().0, AcqRel, Relaxed);
                 removed += u32::from(swapped.is_ok());
             }

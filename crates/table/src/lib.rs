@@ -69,6 +69,7 @@
 
 mod blocks;
 mod counter;
+pub mod death;
 mod describe;
 #[cfg(feature = "serde")]
 mod export;

@@ -20,6 +20,7 @@ pub(crate) use protocol::Entry;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::blocks::{Blocks, SpareHint};
+use crate::death;
 use crate::free_hints::FreeHints;
 use crate::layout::{LayoutError, RowsLayout};
 use crate::schema::{ColumnId, CounterId, Schema};
@@ -156,7 +157,9 @@ impl Rows {
         if self.keyed {
             return None;
         }
+        death::deed();
         let id = self.claim_hidden()?;
+        death::deed();
         self.publish(id, owner).then_some(id)
     }
 
@@ -165,8 +168,10 @@ impl Rows {
         if self.keyed {
             return false;
         }
+        death::deed();
         let left = self.leave(id, RowState::Live, RowState::Dead).is_some();
         if left {
+            death::deed();
             self.release(id, RowState::Dead);
         }
         left
@@ -195,6 +200,7 @@ impl Rows {
     /// Gives the row to another owner. False if it is gone.
     pub fn set_owner(&self, id: RowId, owner: u16) -> bool {
         let Some(entry) = self.entry(id.index) else { return false };
+        death::deed();
         loop {
             let head = entry.head();
             if !head.is_live(id.generation) {
@@ -283,6 +289,7 @@ impl Rows {
         id: RowId,
         change: impl FnMut(&mut Draft<'_>) -> Result<bool, WriteError>,
     ) -> Result<bool, WriteError> {
+        death::deed();
         self.replace(id, RowState::Live, Kept::Others, change)
     }
 
@@ -293,6 +300,8 @@ impl Rows {
     /// When `index` is not below the capacity or `column` is of another schema.
     #[must_use]
     pub fn counter(&self, column: CounterId, index: u32) -> &'static AtomicU64 {
+        // Lent, most often to be written at once.
+        death::deed();
         &self.counters(column)[index as usize]
     }
 

@@ -11,6 +11,7 @@
 use std::ops::Range;
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
 
+use crate::death;
 use crate::index::{HintIndex, IndexFull};
 use crate::layout::LayoutError;
 use crate::sync::AtomicU64;
@@ -68,6 +69,7 @@ impl SetIndex {
         let reach = self.reach(hash);
         for step in 0..STEPS_MAX.min(self.hints.windows()) {
             if reach.load(Acquire) <= u64::from(step) {
+                death::deed();
                 // Before the hint is there, so that nobody who looks for it stops short of it.
                 reach.fetch_max(u64::from(step) + 1, AcqRel);
             }

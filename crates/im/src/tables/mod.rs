@@ -9,6 +9,9 @@
 //! not above that of one that is begun after it is done. 4. Of two sessions of a user at least the one
 //! whose login is done last finds the other.
 
+#[cfg(test)]
+mod inspection;
+
 use crate::ids::NodeId;
 use crate::message_id::{self, MessageId};
 use crate::protocol::params::{Device, KIND_MAX, MODEL_MAX};

@@ -7,6 +7,7 @@
 mod state;
 mod table;
 
+pub(crate) use table::missed;
 pub use table::{ArmedTimer, PAYLOAD_MAX, TimerTable};
 
 /// Words of a timer.
@@ -51,7 +52,7 @@ fn sweep_timers(process: &mut ProcessContext, now: Millis) -> u64 {
             next_ms = next_ms.min(timer.due.since(now));
             continue;
         }
-        let ticks = table::missed(&timer, now);
+        let ticks = missed(&timer, now);
         // Posted first: if this process dies in between it is told twice, and the worker notices.
         if process.post(timer.slot, &Mail::timer(timer.id, ticks, timer.due)) {
             timers.reported(&timer, now);

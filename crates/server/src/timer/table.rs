@@ -215,7 +215,7 @@ impl TimerTable {
 }
 
 /// How many periods are over at `now`: the ticks that one report stands for.
-pub(super) fn missed(timer: &ArmedTimer, now: Millis) -> u64 {
+pub(crate) fn missed(timer: &ArmedTimer, now: Millis) -> u64 {
     now.since(timer.due).checked_div(timer.period_ms).map_or(1, |missed| missed + 1)
 }
 

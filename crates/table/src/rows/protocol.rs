@@ -5,6 +5,7 @@
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use super::{Kept, RowId, Rows};
+use crate::death;
 use crate::free_hints::start_of;
 use crate::schema::ColumnId;
 use crate::sync::{AtomicU64, fence};
@@ -88,6 +89,7 @@ impl Rows {
         id: RowId,
         values: &[(ColumnId, ValueRef<'_>)],
     ) -> Result<(), WriteError> {
+        death::deed();
         let written = self.replace(id, RowState::Live, Kept::by(&self.schema, values), |draft| {
             for (column, value) in values {
                 draft.put(*column, *value);

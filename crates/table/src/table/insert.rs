@@ -4,6 +4,7 @@
 //! linked was filled by the last call of the closure: the caller may have kept what that call told it.
 
 use super::{Table, TableError};
+use crate::death;
 use crate::key::Key;
 use crate::list::Sought;
 use crate::rows::{RowId, Rows};
@@ -38,6 +39,7 @@ impl Table {
         F: FnMut(&mut Draft<'_>) -> Result<(), WriteError>,
     {
         let key = self.checked(key)?;
+        death::deed();
         let hash = key.hash(self.seed);
         let mut made = Unlinked { rows: &self.rows, id: None };
         loop {

@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::insert::Placed;
 use super::{Table, TableError};
+use crate::death;
 use crate::key::{Key, equal};
 use crate::rows::{Kept, RowId, Taking};
 use crate::schema::{ColumnId, Schema};
@@ -248,6 +249,7 @@ impl Table {
         id: RowId,
         look: impl FnMut(Option<&'static [AtomicU64]>) -> bool,
     ) -> Taking {
+        death::deed();
         let taking = self.rows.take(id, look);
         if taking == Taking::Done {
             self.lists.bury(&self.rows, id);

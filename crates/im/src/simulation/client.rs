@@ -1,0 +1,191 @@
+//! One connection as its client sees it: what it has asked, what it has heard, and what it may never
+//! hear.
+
+use dunlin_server::ConnId;
+use dunlin_server::simulation::Heard;
+use serde_json::{Value as Json, json};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Something a client asks for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Ask {
+    Login {
+        user: String,
+        device: String,
+    },
+    Logout,
+    /// A message; the number is unique in the house.
+    Send {
+        to: String,
+        number: u64,
+    },
+    Other,
+}
+
+/// A message that a client has sent, and what it was told of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Sent {
+    pub(super) number: u64,
+    pub(super) from: Option<String>,
+    pub(super) to: String,
+    /// When it was said.
+    pub(super) at: u64,
+    /// Id and number of sessions, or the code of the error.
+    pub(super) told: Result<(String, u64), i64>,
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) conn: ConnId,
+    orderly: bool,
+    /// Who it is logged in as, and since when it knows.
+    pub(super) login: Option<(String, u64)>,
+    /// Everybody it has asked to be.
+    pub(super) been: BTreeSet<String>,
+    pub(super) asked: VecDeque<(u64, Ask, u64)>,
+    pub(super) sent: Vec<Sent>,
+    /// Numbers of the messages it has got, by whom they were from.
+    pub(super) got: BTreeMap<ConnId, Vec<u64>>,
+    /// Of these, those that were for its own user, and not copies.
+    pub(super) received: BTreeSet<u64>,
+    ids: BTreeSet<String>,
+    last_id: String,
+    next: u64,
+    pub(super) hello: bool,
+    pub(super) bye: Option<u64>,
+    /// The code it was closed with; 1006 if the transport ended.
+    pub(super) closed: Option<u16>,
+    pub(super) stalled: bool,
+}
+
+impl Client {
+    /// `orderly`: no mailbox is ever full.
+    pub(super) fn new(conn: ConnId, orderly: bool) -> Self {
+        Self {
+            conn,
+            orderly,
+            login: None,
+            been: BTreeSet::new(),
+            asked: VecDeque::new(),
+            sent: Vec::new(),
+            got: BTreeMap::new(),
+            received: BTreeSet::new(),
+            ids: BTreeSet::new(),
+            last_id: String::new(),
+            next: 0,
+            hello: false,
+            bye: None,
+            closed: None,
+            stalled: false,
+        }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.closed.is_none()
+    }
+
+    /// The text of a request.
+    pub(super) fn ask(&mut self, method: &str, params: &Json, ask: Ask, now: u64) -> String {
+        self.next += 1;
+        if let Ask::Login { user, .. } = &ask {
+            self.been.insert(user.clone());
+        }
+        self.asked.push_back((self.next, ask, now));
+        json!({"jsonrpc": "2.0", "id": self.next, "method": method, "params": params}).to_string()
+    }
+
+    /// Hears what the server said; everything that is not as promised panics.
+    pub(super) fn hear(&mut self, heard: Heard, now: u64) {
+        assert!(self.is_open(), "{} hears {heard:?} after its end", self.conn);
+        match heard {
+            Heard::Text(text) => {
+                let said: Json = serde_json::from_str(&text).expect("the server says JSON");
+                assert_eq!(said["jsonrpc"], "2.0");
+                match said["method"].as_str() {
+                    Some(method) => self.told(method, &said["params"]),
+                    None => self.answered(&said, now),
+                }
+            }
+            Heard::Binary(_) => panic!("the server sends no binary messages"),
+            Heard::Close { code, .. } => {
+                let bye = self.bye.unwrap_or_else(|| u64::from(code));
+                assert_eq!(bye, u64::from(code), "a bye says what the close frame says");
+                self.closed = Some(code);
+            }
+            Heard::Gone => self.closed = Some(1006),
+        }
+    }
+
+    fn told(&mut self, method: &str, params: &Json) {
+        // A full mailbox may take the bye, and not the close behind it.
+        let last = self.bye.take().filter(|_| self.orderly);
+        assert!(last.is_none(), "nothing follows a bye, but {method}: {params}");
+        // A worker that dies in the middle of an upgrade leaves a connection that was never greeted.
+        let in_order = method == "bye" || self.hello == (method != "hello");
+        assert!(in_order, "hello comes first and once, not {method}");
+        match method {
+            "hello" => {
+                self.hello = true;
+                assert_eq!(params["session"], self.conn.to_string());
+            }
+            "bye" => self.bye = params["code"].as_u64(),
+            "message" => self.message(params),
+            "signal" => {}
+            other => panic!("{other} is no notification"),
+        }
+    }
+
+    fn message(&mut self, params: &Json) {
+        let to = params["to"]["user"].as_str().expect("it is for a user");
+        let from = params["from"]["user"].as_str().expect("it is from a user");
+        assert!(
+            self.been.contains(to) || self.been.contains(from),
+            "{} gets a message of {from} to {to} and was none of them",
+            self.conn
+        );
+        let id = params["id"].as_str().expect("it has an id").to_owned();
+        assert!(self.ids.insert(id), "{} gets {params} twice", self.conn);
+        let number = params["body"]["number"].as_u64().expect("it has a number");
+        let sender = params["body"]["session"].as_str().and_then(ConnId::parse);
+        let sender = sender.expect("it has a sender");
+        let from_it = self.got.entry(sender).or_default();
+        assert!(
+            from_it.last().is_none_or(|last| *last < number),
+            "{} gets {number} from {sender} behind {from_it:?}",
+            self.conn
+        );
+        from_it.push(number);
+        if self.been.contains(to) {
+            self.received.insert(number);
+        }
+    }
+
+    fn answered(&mut self, said: &Json, now: u64) {
+        let (id, ask, at) = self.asked.pop_front().expect("an answer has its request");
+        assert_eq!(said["id"], id, "answers come in the order of the requests: {said}");
+        let ok = said.get("result");
+        assert_ne!(ok.is_some(), said.get("error").is_some(), "{said}");
+        match ask {
+            Ask::Login { user, .. } if ok.is_some() => {
+                assert_eq!(said["result"]["session"], self.conn.to_string());
+                self.login = Some((user, now));
+            }
+            Ask::Logout if ok.is_some() => self.login = None,
+            Ask::Send { to, number } => {
+                let told = match ok {
+                    Some(result) => {
+                        let id = result["id"].as_str().expect("a message has an id").to_owned();
+                        assert!(id > self.last_id, "{id} follows {}", self.last_id);
+                        self.last_id.clone_from(&id);
+                        Ok((id, result["sessions"].as_u64().expect("a number")))
+                    }
+                    None => Err(said["error"]["code"].as_i64().expect("a number")),
+                };
+                let from = self.login.as_ref().map(|(user, _)| user.clone());
+                self.sent.push(Sent { number, from, to, at, told });
+            }
+            Ask::Login { .. } | Ask::Logout | Ask::Other => {}
+        }
+    }
+}
