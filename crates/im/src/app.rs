@@ -33,7 +33,7 @@ pub struct ImApp {
     pub(crate) config: ImConfig,
     /// As the config says, read at the start and at each reload.
     pub(crate) keyring: Keyring,
-    sizes: Sizes,
+    pub(crate) sizes: Sizes,
     /// Random words for the node's id and the index's seed, drawn once for all processes.
     pub(crate) random: [u64; 2],
     /// There from `start` on, which runs before any other process is there.
@@ -185,6 +185,7 @@ impl App for ImApp {
                 "refused": self.tables().counted(AuthCount::Refused),
                 "expired": self.tables().counted(AuthCount::Expired),
             },
+            "rooms": self.room_figures(master.sessions),
             "redis": {"configured": false, "connected": false, "last_error": null},
             "extension": self.extension.status(master),
         })
@@ -192,7 +193,7 @@ impl App for ImApp {
 
     fn start(&mut self, master: &mut MasterContext<'_>) {
         let [node, seed] = self.random;
-        self.tables = Some(Tables::new(master.sessions, master.areas, node, seed));
+        self.tables = Some(Tables::new(master.sessions, master.areas, &self.sizes, node, seed));
         self.extension.start(master);
     }
 

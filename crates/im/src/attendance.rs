@@ -20,6 +20,8 @@ impl ImApp {
 
     /// A session that was logged in ends its login: by `logout`, or because its connection is over.
     pub(crate) fn depart(&self, context: &mut Context<'_, Self>, conn: ConnId) {
+        // While the row names the user, and also where only this was left undone by a worker that died.
+        self.leave_rooms(context, conn);
         let Some(account) = self.tables().leave(context.table(), conn) else { return };
         self.departed(context, conn, &account);
     }

@@ -5,6 +5,7 @@
 //! nobody checks a bound again.
 
 use crate::auth::{AuthConfig, AuthConfigError, Mode};
+use crate::tables::rooms::{Limits, ROOMS_BOUND};
 use dunlin_server::settings::{KeyKind, KeySpec, Settings};
 use std::net::SocketAddr;
 
@@ -47,6 +48,34 @@ pub const IM_KEYS: &[KeySpec] = &[
         "16",
         "Sessions one user may have; a login above that closes the user's oldest session.",
     ),
+    reload(
+        "im.max_rooms",
+        KeyKind::Count { min: 1, max: ROOMS_BOUND as u64 },
+        "16",
+        "Rooms one session may be in by join.",
+    ),
+    reload(
+        "im.max_room_members",
+        KeyKind::Count { min: 1, max: 1 << 24 },
+        "10000",
+        "Sessions that may be in one room.",
+    ),
+    KeySpec {
+        key: "table.rooms",
+        kind: KeyKind::Count { min: 1, max: 1 << 20 },
+        default: "4096",
+        reloadable: false,
+        secret: false,
+        doc: "Rooms with anybody in them, at most.",
+    },
+    KeySpec {
+        key: "table.room_members",
+        kind: KeyKind::Count { min: 0, max: 1 << 26 },
+        default: "0",
+        reloadable: false,
+        secret: false,
+        doc: "Memberships of all sessions in all rooms, about; 0: four for each of table.max_sessions.",
+    },
     KeySpec {
         key: "auth.mode",
         kind: KeyKind::Choice(&["open", "token"]),
@@ -115,6 +144,8 @@ pub struct ImConfig {
     pub devices: DevicePolicy,
     /// Sessions one user may have, 1 to [`MAX_DEVICES_BOUND`].
     pub max_devices: usize,
+    /// What a join may use.
+    pub(crate) rooms: Limits,
     /// Whether anybody may log in on an address that other machines can reach.
     pub allow_open: bool,
     /// Who may log in, and by which keys.
@@ -158,6 +189,7 @@ impl ImConfig {
     /// # Errors
     /// See [`ConfigError`].
     pub fn from_settings(settings: &Settings) -> Result<Self, ConfigError> {
+        let count = |key| usize::try_from(settings.count(key)).unwrap_or(usize::MAX);
         Ok(Self {
             login_timeout_ms: settings.duration_ms("im.login_timeout"),
             heartbeat_ms: settings.duration_ms("im.heartbeat"),
@@ -168,6 +200,7 @@ impl ImConfig {
                 _ => DevicePolicy::Many,
             },
             max_devices: usize::try_from(settings.count("im.max_devices")).unwrap_or(usize::MAX),
+            rooms: Limits { rooms: count("im.max_rooms"), members: count("im.max_room_members") },
             allow_open: settings.bool("auth.allow_open"),
             auth: AuthConfig::from_settings(settings)?,
             max_message_bytes: settings.size("websocket.max_message"),
@@ -221,6 +254,7 @@ mod tests {
             max_body_bytes: 65_536,
             devices: DevicePolicy::Many,
             max_devices: 16,
+            rooms: Limits { rooms: 16, members: 10_000 },
             allow_open: false,
             auth: AuthConfig {
                 mode: Mode::Open,

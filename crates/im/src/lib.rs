@@ -10,6 +10,7 @@
 //! - [`auth`]: keys and tokens, pure but for the reading of key files.
 //! - `session`, `presence`, `router`: decisions, pure.
 //! - `tables`: what is shared, in one place; a file a feature.
+//! - `rooms`: coming, going, and who is told of it.
 //! - `attendance`: what follows when a user comes and goes.
 //! - `tasks`: what may block, handed to task processes.
 //! - [`extension`]: what programs add to it.
@@ -79,6 +80,7 @@ pub mod message_id;
 mod methods;
 mod presence;
 pub mod protocol;
+mod rooms;
 mod router;
 mod session;
 #[cfg(test)]

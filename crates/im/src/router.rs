@@ -6,10 +6,10 @@
 use crate::tables::LiveSession;
 use dunlin_server::ConnId;
 
-/// Who gets a message to a user.
+/// Who gets a message.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Route {
-    /// The recipient's sessions: these are counted.
+    /// The sessions of the recipient, or those in the room: these are counted.
     pub(crate) recipients: Vec<ConnId>,
     /// The sender's other sessions, which get a copy.
     pub(crate) copies: Vec<ConnId>,
@@ -27,6 +27,19 @@ pub(crate) fn to_user(
     Route {
         recipients: recipient.iter().map(|session| session.conn).collect(),
         copies: copies.filter(|conn| *conn != sender).collect(),
+    }
+}
+
+/// Routes a message to a room with these members, in the order of their rows, from the session `sender` of
+/// a user whose sessions are `own`: the sender's other sessions are members as any, or get a copy.
+pub(crate) fn to_room(members: &[ConnId], own: &[LiveSession], sender: ConnId) -> Route {
+    let is_member = |conn: &ConnId| {
+        members.binary_search_by_key(&conn.row().index, |member| member.row().index).is_ok()
+    };
+    let copies = own.iter().map(|session| session.conn);
+    Route {
+        recipients: members.iter().copied().filter(|conn| *conn != sender).collect(),
+        copies: copies.filter(|conn| *conn != sender && !is_member(conn)).collect(),
     }
 }
 
@@ -49,5 +62,15 @@ mod tests {
         assert_eq!(route, Route { recipients: conns(&[7, 8]), copies: conns(&[2, 3]) });
         let to_self = to_user(&live(&[1, 2]), None, sender);
         assert_eq!(to_self, Route { recipients: conns(&[1, 2]), copies: vec![] });
+    }
+
+    #[test]
+    fn a_room_is_its_members_and_the_senders_sessions_beside_it_get_a_copy() {
+        let conns =
+            |bits: &[u64]| -> Vec<ConnId> { bits.iter().copied().map(ConnId::from_bits).collect() };
+        let own = [1, 3, 5]
+            .map(|bits| LiveSession { conn: ConnId::from_bits(bits), account: Account::default() });
+        let route = to_room(&conns(&[2, 3, 5, 8]), &own, ConnId::from_bits(5));
+        assert_eq!(route, Route { recipients: conns(&[2, 3, 8]), copies: conns(&[1]) });
     }
 }

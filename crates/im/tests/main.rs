@@ -8,6 +8,8 @@ mod hooks;
 mod messages;
 mod methods;
 mod properties;
+mod room_messages;
+mod rooms;
 mod support;
 mod token_properties;
 mod tokens;

@@ -83,7 +83,7 @@ fn ids_sort_by_time_also_when_the_clock_stands() {
 }
 
 #[test]
-fn rooms_need_a_membership_that_nobody_can_have_yet() {
+fn rooms_need_a_membership() {
     let mut house = House::new(&[], 4);
     let ann = house.login("ann", "phone");
     for method in ["send", "signal"] {

@@ -9,6 +9,7 @@ fn good(method: &str) -> Value {
     match method {
         "login" => json!({"user": "zoe", "device": {"id": "d"}}),
         "send" | "signal" => json!({"to": {"user": "bob"}, "body": 1}),
+        "join" | "leave" | "members" => json!({"room": "tea"}),
         "presence" => json!({"users": ["bob"]}),
         "kick" => json!({"device": "other"}),
         _ => json!({}),
@@ -41,6 +42,7 @@ fn after_a_login_every_method_is_served() {
         match method {
             "login" => assert_eq!(answer["error"]["data"]["reason"], "already_logged_in"),
             "refresh" => assert_eq!(answer["error"]["data"]["reason"], "open_mode"),
+            "members" => assert_eq!(answer["error"]["data"]["reason"], "not_a_member"),
             _ => assert!(answer["result"].is_object(), "{method}: {answer}"),
         }
         house.drop_connection(conn);
@@ -69,6 +71,9 @@ fn wrong_parameters_are_refused_and_change_nothing() {
         ("send", json!({"to": user, "body": 1, "key": long})),
         ("signal", json!({"to": {"user": 7}, "body": 1})),
         ("signal", json!({"to": user})),
+        ("join", json!({"room": 7})),
+        ("leave", json!({})),
+        ("members", json!({"room": "tea", "limit": 0})),
         ("presence", json!({"users": "bob"})),
         ("presence", json!({"users": [7]})),
         ("presence", json!({"users": vec!["u"; 101]})),
@@ -96,7 +101,7 @@ fn wrong_parameters_are_refused_and_change_nothing() {
 fn what_is_not_there_yet_is_an_unknown_method() {
     let mut house = House::new(&[], 4);
     let ann = house.login("ann", "phone");
-    for method in ["join", "leave", "members", "watch", "unwatch", "", "Login", "hello"] {
+    for method in ["watch", "unwatch", "", "Login", "hello"] {
         let failed = house.fail(ann, method, json!({}));
         assert_eq!(failed, (-32601, "method_not_found".into()), "{method}");
     }

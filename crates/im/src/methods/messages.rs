@@ -1,4 +1,4 @@
-//! `send` and `signal`: from one session to the sessions of a user.
+//! `send` and `signal`: from one session to the sessions of a user or of a room.
 
 use super::{Caller, Outcome};
 use crate::ids::{DeviceId, UserId};
@@ -6,9 +6,9 @@ use crate::protocol::notification::{self, From};
 use crate::protocol::params::{self, Target};
 use crate::protocol::reply::{Done, Sent};
 use crate::protocol::{CallError, Code};
-use crate::router;
+use crate::router::{self, Route};
 use crate::tables::LiveSession;
-use dunlin_server::Message;
+use dunlin_server::{ConnId, Message};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
@@ -21,12 +21,8 @@ impl Caller<'_, '_> {
         params: Option<&'a RawValue>,
     ) -> Result<Outcome<'a>, CallError> {
         let send = params::Send::read(params, self.app.config.max_body_bytes)?;
-        let recipient = self.recipient(&send.to)?;
+        let route = self.route(&send.to)?;
         self.app.extension.may_send(&self.seen(), &send.to, send.body)?;
-        let is_self = recipient.as_str() == self.account.user;
-        let to = self.live_sessions(recipient.as_str());
-        let own = (!is_self).then(|| self.live_sessions(&self.account.user));
-        let route = router::to_user(&to, own.as_deref(), self.conn);
 
         let id = self.app.tables().next_message_id(self.context.unix_ms());
         let time = id.unix_ms();
@@ -54,29 +50,51 @@ impl Caller<'_, '_> {
         params: Option<&'a RawValue>,
     ) -> Result<Outcome<'a>, CallError> {
         let signal = params::Signal::read(params, self.app.config.max_body_bytes)?;
-        let recipient = self.recipient(&signal.to)?;
+        let to = self.recipients(&signal.to)?;
         self.app.extension.may_send(&self.seen(), &signal.to, signal.body)?;
-        let to = self.live_sessions(recipient.as_str());
         let (user, device) = self.sender()?;
         let from = From { user: &user, device: &device };
         let signal = notification::Signal { from, to: &signal.to, body: signal.body };
         let text = notification::encode(&signal);
-        for session in &to {
+        for conn in to {
             // Where it does not fit it is dropped: that is what a signal is.
-            let _ = self.context.push_droppable(session.conn, Message::Text(&text));
+            let _ = self.context.push_droppable(conn, Message::Text(&text));
         }
         Ok(Outcome::Done(Done {}))
     }
 
-    /// The user a message is for. Rooms need membership, and nobody can be a member yet.
-    fn recipient<'t>(&self, to: &'t Target<'_>) -> Result<&'t UserId<'t>, CallError> {
+    /// Who gets a message, and who a copy.
+    fn route(&self, to: &Target<'_>) -> Result<Route, CallError> {
         match to {
-            Target::User(user) => Ok(user),
-            Target::Room(_) => {
-                Err(CallError::new(Code::Forbidden, "you are no member of this room")
-                    .because("not_a_member"))
+            Target::User(user) => {
+                let is_self = user.as_str() == self.account.user;
+                let to = self.live_sessions(user.as_str());
+                let own = (!is_self).then(|| self.live_sessions(&self.account.user));
+                Ok(router::to_user(&to, own.as_deref(), self.conn))
+            }
+            Target::Room(room) => {
+                let room = self.room_of_member(room)?;
+                let members = self.app.sessions_in(self.context, room);
+                let own = self.live_sessions(&self.account.user);
+                Ok(router::to_room(&members, &own, self.conn))
             }
         }
+    }
+
+    /// Who gets a signal.
+    fn recipients(&self, to: &Target<'_>) -> Result<Vec<ConnId>, CallError> {
+        Ok(match to {
+            Target::User(user) => {
+                let live = self.live_sessions(user.as_str());
+                live.into_iter().map(|session| session.conn).collect()
+            }
+            Target::Room(room) => {
+                let room = self.room_of_member(room)?;
+                let mut members = self.app.sessions_in(self.context, room);
+                members.retain(|conn| *conn != self.conn);
+                members
+            }
+        })
     }
 
     fn live_sessions(&self, user: &str) -> Vec<LiveSession> {

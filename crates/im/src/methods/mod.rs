@@ -9,13 +9,15 @@ mod login;
 mod messages;
 mod own;
 mod presence;
+mod rooms;
 mod token;
 
 use crate::app::ImApp;
 use crate::close::CloseReason;
 use crate::extension::CallContext;
 use crate::protocol::reply::{
-    self, Done, Kicked, LoggedIn, OwnSessions, Pong, PresenceAnswer, Refreshed, Sent,
+    self, Done, Kicked, LoggedIn, OwnSessions, Pong, PresenceAnswer, Refreshed, RoomCount,
+    RoomMembers, Sent,
 };
 use crate::protocol::{Call, CallError, Code, Method, decode, params};
 use crate::session;
@@ -69,6 +71,8 @@ enum Outcome<'a> {
     Refreshed(Refreshed),
     Pong(Pong),
     Sent(Sent),
+    Room(RoomCount<'a>),
+    Members(RoomMembers<'a>),
     Presence(PresenceAnswer<'a>),
     Sessions(OwnSessions),
     Kicked(Kicked),
@@ -124,6 +128,9 @@ impl Caller<'_, '_> {
             Method::Logout => self.logout(params),
             Method::Send => self.send(params),
             Method::Signal => self.signal(params),
+            Method::Join => self.join(params),
+            Method::Leave => self.leave(params),
+            Method::Members => self.members(params),
             Method::Presence => self.presence(params),
             Method::Sessions => self.sessions(params),
             Method::Kick => self.kick(params),

@@ -1,8 +1,8 @@
-//! What the server says unasked: `hello`, `message`, `signal`, `bye`.
+//! What the server says unasked: `hello`, `message`, `signal`, `joined`, `left`, `bye`.
 //!
 //! Knows the shapes; fills in nothing by itself.
 
-use crate::ids::{DeviceId, UserId};
+use crate::ids::{DeviceId, RoomId, UserId};
 use crate::message_id::MessageId;
 use crate::protocol::params::Target;
 use crate::protocol::reply::to_text;
@@ -100,6 +100,25 @@ pub struct From<'a> {
     pub device: &'a DeviceId<'a>,
 }
 
+/// A user has come into a room.
+#[derive(Serialize, Debug)]
+pub struct Joined<'a>(pub InRoom<'a>);
+
+/// A user has gone out of a room.
+#[derive(Serialize, Debug)]
+pub struct Left<'a>(pub InRoom<'a>);
+
+/// Who came or went, and how many users are in the room now.
+#[derive(Serialize, Debug)]
+pub struct InRoom<'a> {
+    /// The room.
+    pub room: &'a RoomId<'a>,
+    /// The user.
+    pub user: &'a UserId<'a>,
+    /// Users in the room.
+    pub count: usize,
+}
+
 /// The server is about to close the connection.
 #[derive(Serialize, Debug)]
 pub struct Bye {
@@ -123,6 +142,14 @@ impl Notification for Message<'_> {
 
 impl Notification for Signal<'_> {
     const METHOD: &'static str = "signal";
+}
+
+impl Notification for Joined<'_> {
+    const METHOD: &'static str = "joined";
+}
+
+impl Notification for Left<'_> {
+    const METHOD: &'static str = "left";
 }
 
 impl Notification for Bye {

@@ -20,6 +20,10 @@ pub const KIND_MAX: usize = 32;
 pub const KEY_MAX: usize = 64;
 /// Most users one `presence` may ask for.
 pub const PRESENCE_USERS_MAX: usize = 100;
+/// Most users that one `members` gives.
+pub const MEMBERS_MAX: usize = 1_000;
+/// So many where it does not say how many.
+pub const MEMBERS_DEFAULT: usize = 100;
 /// How deep a body may be nested: JSON readers with a limit of 128 can still read the notification
 /// around it.
 pub const BODY_DEPTH_MAX: usize = 100;
@@ -98,6 +102,24 @@ pub enum Target<'a> {
     User(UserId<'a>),
     /// All members of a room.
     Room(RoomId<'a>),
+}
+
+/// `join` and `leave`
+#[derive(Debug)]
+pub struct InRoom<'a> {
+    /// Which room.
+    pub room: RoomId<'a>,
+}
+
+/// `members`
+#[derive(Debug)]
+pub struct Members<'a> {
+    /// Of which room.
+    pub room: RoomId<'a>,
+    /// At most so many, 1 to [`MEMBERS_MAX`].
+    pub limit: usize,
+    /// Where the last answer ended; 0 at first.
+    pub from: u32,
 }
 
 /// `presence`
@@ -210,6 +232,39 @@ impl<'a> Signal<'a> {
     }
 }
 
+impl<'a> InRoom<'a> {
+    /// Reads `{room}`.
+    ///
+    /// # Errors
+    /// -32602 that names the field.
+    pub fn read(params: Params<'a>) -> Result<Self, CallError> {
+        let [room] = members(params, ["room"])?;
+        Ok(Self { room: room_id(room)? })
+    }
+}
+
+impl<'a> Members<'a> {
+    /// Reads `{room, limit?, cursor?}`.
+    ///
+    /// # Errors
+    /// -32602 that names the field.
+    pub fn read(params: Params<'a>) -> Result<Self, CallError> {
+        let [room, limit, cursor] = members(params, ["room", "limit", "cursor"])?;
+        let given = |value: Option<&'a RawValue>| value.filter(|value| !object::is_null(value));
+        let limit = given(limit).map_or(Ok(MEMBERS_DEFAULT), |limit| {
+            let limit = limit.get().parse().ok().filter(|limit| (1..=MEMBERS_MAX).contains(limit));
+            let problem = format_args!("must be a whole number from 1 to {MEMBERS_MAX}");
+            limit.ok_or_else(|| CallError::param("limit", problem))
+        })?;
+        let from = given(cursor).map_or(Ok(0), |cursor| {
+            let cursor = text(cursor, "cursor")?;
+            let from = cursor.parse().ok().filter(|from: &u32| from.to_string() == cursor);
+            from.ok_or_else(|| CallError::param("cursor", "must be one that members gave"))
+        })?;
+        Ok(Self { room: room_id(room)?, limit, from })
+    }
+}
+
 impl<'a> Presence<'a> {
     /// Reads `{users: [...]}`; a user named twice counts once.
     ///
@@ -311,6 +366,11 @@ fn label<'a>(
         check_name(&text).map_err(|error| CallError::param(field, error))?;
     }
     Ok(text)
+}
+
+fn room_id(value: Option<&RawValue>) -> Result<RoomId<'_>, CallError> {
+    let room = text(required(value, "room")?, "room")?;
+    RoomId::new(room).map_err(|error| CallError::param("room", error))
 }
 
 fn target(value: Option<&RawValue>) -> Result<Target<'_>, CallError> {

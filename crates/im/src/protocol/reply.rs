@@ -2,7 +2,7 @@
 //!
 //! Knows the shapes; fills in nothing by itself.
 
-use crate::ids::{DeviceId, UserId};
+use crate::ids::{DeviceId, RoomId, UserId};
 use crate::message_id::MessageId;
 use crate::protocol::code::CallError;
 use crate::protocol::request::Id;
@@ -85,6 +85,29 @@ pub struct Sent {
     pub time: u64,
     /// How many live sessions of the recipient took it.
     pub sessions: usize,
+}
+
+/// The result of `join` and `leave`.
+#[derive(Serialize, Debug)]
+pub struct RoomCount<'a> {
+    /// The room.
+    pub room: RoomId<'a>,
+    /// Users in it then; 0 for who was not in it.
+    pub count: usize,
+}
+
+/// The result of `members`.
+#[derive(Serialize, Debug)]
+pub struct RoomMembers<'a> {
+    /// The room.
+    pub room: RoomId<'a>,
+    /// Users in it, each once.
+    pub members: Vec<String>,
+    /// What to ask the rest with, if there is more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
+    /// Whether users of servers that cannot be asked now are missing.
+    pub partial: bool,
 }
 
 /// The result of `kick`.

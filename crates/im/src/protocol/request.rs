@@ -58,6 +58,12 @@ pub enum Method {
     Send,
     /// `signal`
     Signal,
+    /// `join`
+    Join,
+    /// `leave`
+    Leave,
+    /// `members`
+    Members,
     /// `presence`
     Presence,
     /// `sessions`
@@ -67,13 +73,16 @@ pub enum Method {
 }
 
 /// Every method by its name.
-pub const METHODS: [(&str, Method); 9] = [
+pub const METHODS: [(&str, Method); 12] = [
     ("login", Method::Login),
     ("refresh", Method::Refresh),
     ("logout", Method::Logout),
     ("ping", Method::Ping),
     ("send", Method::Send),
     ("signal", Method::Signal),
+    ("join", Method::Join),
+    ("leave", Method::Leave),
+    ("members", Method::Members),
     ("presence", Method::Presence),
     ("sessions", Method::Sessions),
     ("kick", Method::Kick),

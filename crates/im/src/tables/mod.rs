@@ -11,7 +11,9 @@
 
 #[cfg(test)]
 mod inspection;
+pub(crate) mod rooms;
 
+use self::rooms::{RoomSizes, Rooms};
 use crate::ids::NodeId;
 use crate::message_id::{self, MessageId};
 use crate::protocol::params::{Device, KIND_MAX, MODEL_MAX};
@@ -46,14 +48,16 @@ const CELLS_PER_SESSION: usize = 4;
 /// The columns the IM adds to the session table.
 pub(crate) fn columns() -> Vec<Column> {
     let text = |name: &str, limit| Column { name: name.into(), kind: ColumnKind::Str(limit) };
-    vec![
+    let mut columns = vec![
         text(USER, crate::ids::NAME_MAX),
         text(DEVICE, crate::ids::NAME_MAX),
         text(MODEL, MODEL_MAX),
         text(KIND, KIND_MAX),
         Column { name: LOGIN.into(), kind: ColumnKind::Counter },
         Column { name: REFUSED.into(), kind: ColumnKind::Counter },
-    ]
+    ];
+    columns.extend(rooms::columns());
+    columns
 }
 
 /// How much there is to be room for.
@@ -61,13 +65,14 @@ pub(crate) fn columns() -> Vec<Column> {
 pub(crate) struct Sizes {
     /// `table.max_sessions`.
     pub(crate) sessions: u32,
+    pub(crate) rooms: RoomSizes,
 }
 
 impl Sizes {
     /// As the settings say, which must have the server's keys and the IM's among their specs.
     pub(crate) fn from_settings(settings: &Settings) -> Self {
         let count = |key| u32::try_from(settings.count(key)).unwrap_or(u32::MAX);
-        Self { sessions: count("table.max_sessions") }
+        Self { sessions: count("table.max_sessions"), rooms: RoomSizes::from_settings(settings) }
     }
 }
 
@@ -75,14 +80,16 @@ impl Sizes {
 pub(crate) fn areas(sizes: &Sizes) -> Vec<AreaRequest> {
     let users = HintIndex::words_needed(windows(sizes.sessions))
         .expect("`windows` is at least 1 and far below what can be addressed");
-    vec![
+    let mut areas = vec![
         AreaRequest { name: USERS_AREA, words: users },
         AreaRequest { name: MESSAGE_ID_AREA, words: 1 },
         AreaRequest { name: LAST_LOGIN_AREA, words: 1 },
         AreaRequest { name: AUTH_AREA, words: AUTH_COUNTS },
         AreaRequest { name: NODE_AREA, words: 1 },
         AreaRequest { name: SEED_AREA, words: 1 },
-    ]
+    ];
+    areas.extend(rooms::areas(&sizes.rooms));
+    areas
 }
 
 /// Who is logged in on a session, and on what.
@@ -150,6 +157,8 @@ pub(crate) struct Tables {
     auth: &'static [AtomicU64],
     /// This server among others.
     pub(crate) node: NodeId,
+    /// Who is in which room.
+    pub(crate) rooms: Rooms,
 }
 
 impl Tables {
@@ -158,11 +167,18 @@ impl Tables {
     ///
     /// # Panics
     /// When the memory was not made from [`columns`] and [`areas`].
-    pub(crate) fn new(sessions: &Sessions, areas: &Areas, node: u64, seed: u64) -> Self {
+    pub(crate) fn new(
+        sessions: &Sessions,
+        areas: &Areas,
+        sizes: &Sizes,
+        node: u64,
+        seed: u64,
+    ) -> Self {
         let asked = "the server makes what `columns` and `areas` ask for";
         let column = |name| sessions.column(name).expect(asked);
         let word = |name| areas.words(name).and_then(|words| words.first()).expect(asked);
         let users = areas.words(USERS_AREA).expect(asked);
+        let seed = settle(word(SEED_AREA), seed);
         Self {
             user: column(USER),
             device: column(DEVICE),
@@ -171,11 +187,12 @@ impl Tables {
             login: sessions.counter_column(LOGIN).expect(asked),
             refused: sessions.counter_column(REFUSED).expect(asked),
             users: HintIndex::new(windows(sessions.capacity()), users).expect(asked),
-            seed: settle(word(SEED_AREA), seed),
+            seed,
             last_message: word(MESSAGE_ID_AREA),
             last_login: word(LAST_LOGIN_AREA),
             auth: areas.words(AUTH_AREA).expect(asked),
             node: NodeId(settle(word(NODE_AREA), node)),
+            rooms: Rooms::new(sessions, areas, &sizes.rooms, seed),
         }
     }
 
@@ -261,6 +278,31 @@ impl Tables {
         live
     }
 
+    /// The user whom a session's row names, also in the middle of a login or of its end.
+    pub(crate) fn named_user(&self, sessions: &Sessions, conn: ConnId) -> Option<String> {
+        let row = sessions.read(conn)?;
+        Some(row.str(self.user)).filter(|user| !user.is_empty()).map(str::to_owned)
+    }
+
+    /// Whether another session of a user than this one is in a room, as `is_in` says of each.
+    pub(crate) fn has_other_in(
+        &self,
+        sessions: &Sessions,
+        user: &str,
+        conn: ConnId,
+        is_in: impl Fn(ConnId) -> bool,
+    ) -> bool {
+        let hash = self.hash(user);
+        let mut has_other = false;
+        self.users.find(hash, &mut |row_index| {
+            has_other = has_other
+                || sessions.established_at(row_index).is_some_and(|other| {
+                    other != conn && is_in(other) && self.rooms.is_user(sessions, other, hash)
+                });
+        });
+        has_other
+    }
+
     /// How many open sessions are logged in, by a scan.
     pub(crate) fn count_logged_in(&self, sessions: &Sessions) -> usize {
         sessions.established().filter(|conn| self.is_logged_in(sessions, *conn)).count()
@@ -343,7 +385,8 @@ impl Tables {
         }
     }
 
-    fn hash(&self, user: &str) -> u64 {
+    /// What stands for a user where his name would be too long.
+    pub(crate) fn hash(&self, user: &str) -> u64 {
         hash_key(user.as_bytes(), self.seed)
     }
 }
@@ -461,7 +504,7 @@ mod tests {
         let (mut app, worker) = house(8);
         let (node, hash) = (app.tables().node, app.tables().hash("ann"));
         worker.in_master(|master| {
-            let again = Tables::new(master.sessions, master.areas, 1, 2);
+            let again = Tables::new(master.sessions, master.areas, &app.sizes, 1, 2);
             assert_eq!((again.node, again.hash("ann")), (node, hash));
             app.start(master);
         });
