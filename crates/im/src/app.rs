@@ -13,6 +13,7 @@ use crate::protocol::notification::{self, Hello, Reconnect};
 use crate::session;
 use crate::tables::{self, AuthCount, Sizes, Tables};
 use crate::tasks::{Outcome, Work};
+use dunlin_server::clock;
 use dunlin_server::settings::Settings;
 use dunlin_server::{
     App, AreaRequest, Closed, ConnId, Context, Handshake, MasterContext, Message, Reply, Request,
@@ -186,6 +187,7 @@ impl App for ImApp {
                 "expired": self.tables().counted(AuthCount::Expired),
             },
             "rooms": self.room_figures(master.sessions),
+            "idempotency": self.tables().idempotency.status(clock::unix_ms()),
             "redis": {"configured": false, "connected": false, "last_error": null},
             "extension": self.extension.status(master),
         })

@@ -77,6 +77,14 @@ pub const IM_KEYS: &[KeySpec] = &[
         doc: "Memberships of all sessions in all rooms, about; 0: four for each of table.max_sessions.",
     },
     KeySpec {
+        key: "im.idempotency_entries",
+        kind: KeyKind::Count { min: 16, max: 1 << 24 },
+        default: "16384",
+        reloadable: false,
+        secret: false,
+        doc: "Keys of sends that are remembered, for five minutes at most; the oldest is dropped.",
+    },
+    KeySpec {
         key: "auth.mode",
         kind: KeyKind::Choice(&["open", "token"]),
         default: "\"open\"",

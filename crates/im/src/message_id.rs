@@ -21,6 +21,16 @@ impl MessageId {
         Self(draw(last, unix_ms))
     }
 
+    /// The id as one word, never 0.
+    pub(crate) fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// The id that [`MessageId::to_bits`] gave.
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
     /// When it was drawn, Unix milliseconds: as monotonic as the ids themselves.
     #[must_use]
     pub fn unix_ms(self) -> u64 {

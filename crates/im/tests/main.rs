@@ -7,6 +7,7 @@ mod extension;
 mod hooks;
 mod messages;
 mod methods;
+mod once;
 mod properties;
 mod room_messages;
 mod rooms;

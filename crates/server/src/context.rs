@@ -5,7 +5,7 @@
 
 use crate::app::{App, Handshake, Message, Response};
 use crate::clock::{self, Millis};
-use crate::ids::{ConnId, RequestId, SlotId, TaskId, TimerId};
+use crate::ids::{ConnId, RequestId, SlotId, TaskId, TimerId, Turn};
 use crate::sessions::{SessionInfo, Sessions};
 use crate::shared::Areas;
 use crate::websocket::Opcode;
@@ -68,6 +68,27 @@ impl<'a, A: App> Context<'a, A> {
     /// to the 123 bytes a close frame holds. False if the connection is not there.
     pub fn disconnect(&mut self, conn: ConnId, code: u16, reason: &str) -> bool {
         self.effects.disconnect(conn, code, reason)
+    }
+
+    /// Sets a word of an area from `from` to `to` when everything pushed so far has left this process: mail
+    /// is in the mailboxes, or written down for who serves this slot next; output is with the kernel, as far
+    /// as it takes it now. That is before the turn is over. If this process dies before, the word stays as
+    /// it is.
+    pub fn mark_when_sent(&mut self, word: &'static AtomicU64, from: u64, to: u64) {
+        self.effects.mark_when_sent(word, from, to);
+    }
+
+    /// The turn of the loop that the hook runs in; none in a task process.
+    #[must_use]
+    pub fn turn(&self) -> Turn {
+        self.effects.turn()
+    }
+
+    /// Whether a turn, of whichever worker, still goes on: false once it is over, its marks
+    /// ([`Context::mark_when_sent`]) set, or once its worker's death is noticed.
+    #[must_use]
+    pub fn is_under_way(&self, turn: Turn) -> bool {
+        self.effects.is_under_way(turn)
     }
 
     /// Whether the connection is open, in whichever worker.
@@ -259,6 +280,12 @@ pub trait Effects {
     fn broadcast(&mut self, opcode: Opcode, payload: &[u8]);
     /// See [`Context::disconnect`].
     fn disconnect(&mut self, conn: ConnId, code: u16, reason: &str) -> bool;
+    /// See [`Context::mark_when_sent`].
+    fn mark_when_sent(&mut self, word: &'static AtomicU64, from: u64, to: u64);
+    /// See [`Context::turn`].
+    fn turn(&self) -> Turn;
+    /// See [`Context::is_under_way`].
+    fn is_under_way(&self, turn: Turn) -> bool;
     /// See [`Context::connections`].
     fn connections(&self) -> Vec<ConnId>;
     /// See [`Context::table`].

@@ -96,6 +96,40 @@ pub struct TimerId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct RequestId(pub u64);
 
+/// One turn of one worker's loop: a slot, and its count of turns, which goes on over the slot's lives. Fits
+/// [`Turn::BITS`] bits; 0 is no turn.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Turn(u64);
+
+impl Turn {
+    /// Bits of [`Turn::to_bits`] that may be set.
+    pub const BITS: u32 = 62;
+    const COUNT_BITS: u32 = Self::BITS - 16;
+    const COUNT_MASK: u64 = (1 << Self::COUNT_BITS) - 1;
+
+    /// The turn of a slot that has this stamp, which is odd while it is under way.
+    pub(crate) fn new(slot: SlotId, stamp: u64) -> Self {
+        Self(u64::from(slot.0) << Self::COUNT_BITS | stamp & Self::COUNT_MASK)
+    }
+
+    /// Whose it is.
+    pub(crate) fn slot(self) -> SlotId {
+        SlotId(u16::try_from(self.0 >> Self::COUNT_BITS & 0xffff).unwrap_or(u16::MAX))
+    }
+
+    /// The turn as one word, for shared memory.
+    #[must_use]
+    pub fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// The turn that [`Turn::to_bits`] gave.
+    #[must_use]
+    pub fn from_bits(bits: u64) -> Self {
+        Self(bits & ((1 << Self::BITS) - 1))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,5 +142,15 @@ mod tests {
         for wrong in ["", "7", "000000070000002A", "000000070000002a0", "+00000070000002a"] {
             assert_eq!(ConnId::parse(wrong), None, "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn a_turn_fits_its_bits_and_comes_back() {
+        let turn = Turn::new(SlotId(u16::MAX), u64::MAX);
+        assert_eq!(turn.to_bits(), (1 << Turn::BITS) - 1);
+        assert_eq!(Turn::from_bits(turn.to_bits() | 3 << 62), turn);
+        assert_eq!(turn.slot(), SlotId(u16::MAX));
+        assert_ne!(Turn::new(SlotId(1), 5), Turn::new(SlotId(1), 7));
+        assert_eq!(Turn::from_bits(0), Turn::default());
     }
 }

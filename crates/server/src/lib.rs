@@ -46,6 +46,7 @@ pub mod ipc;
 mod layout;
 pub mod ledger;
 pub mod logging;
+mod marks;
 mod master;
 pub mod outbox;
 pub mod peers;
@@ -72,7 +73,7 @@ pub use app::{
 };
 pub use context::{Context, MasterContext, PushError, Role, SendError, TimerError};
 pub use http::Request;
-pub use ids::{ConnId, Generation, RequestId, SlotId, TaskId, TimerId};
+pub use ids::{ConnId, Generation, RequestId, SlotId, TaskId, TimerId, Turn};
 pub use process::{AddedProcess, PipeKind, Process, ProcessContext, ProcessEvent};
 pub use server::Server;
 pub use sessions::{SessionInfo, Sessions};

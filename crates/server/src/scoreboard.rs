@@ -9,6 +9,7 @@ mod errand;
 pub(crate) use errand::Errand;
 
 use crate::clock::Millis;
+use crate::ids::{SlotId, Turn};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Words per process row; a multiple of a cache line, so that two writers never share one.
@@ -363,6 +364,18 @@ impl Scoreboard {
         let taken: u64 =
             (0..self.tasks).map(|place| self.task(place).value(Cell::TasksTaken)).sum();
         self.worker_sum(Cell::TasksAsked).saturating_sub(taken)
+    }
+
+    /// The turn a worker is in; none that is under way before it serves.
+    pub(crate) fn turn(&self, slot: SlotId) -> Turn {
+        Turn::new(slot, self.worker(slot.index()).stamp())
+    }
+
+    /// Whether a turn goes on. Acquire, by the stamp: who sees it over sees all that it did.
+    pub(crate) fn is_under_way(&self, turn: Turn) -> bool {
+        let slot = turn.slot();
+        let stamp = (slot.index() < self.workers).then(|| self.worker(slot.index()).stamp());
+        stamp.is_some_and(|stamp| stamp & 1 == 1 && Turn::new(slot, stamp) == turn)
     }
 
     /// Notes that so many sessions were open at once.

@@ -25,8 +25,10 @@ use crate::context::{
     Context, Effects, MasterContext, MasterDeed, PushError, Role, SendError, TimerError, Urgency,
 };
 use crate::http::{Headers, Request};
-use crate::ids::{ConnId, RequestId, SlotId, TaskId, TimerId};
+use crate::ids::{ConnId, RequestId, SlotId, TaskId, TimerId, Turn};
 use crate::ipc::codec;
+use crate::marks::Marks;
+use crate::scoreboard::Scoreboard;
 use crate::sessions::{Phase, Service, Sessions, Writer};
 use crate::shared::Areas;
 use crate::websocket::Opcode;
@@ -35,6 +37,7 @@ use serde_json::Value as Json;
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 
 /// Something an application did.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -115,7 +118,15 @@ pub struct FakeWorker {
     /// Connections that take no message.
     full: HashSet<ConnId>,
     next_id: u64,
+    /// Stamps of the turns, as all workers of the server see them.
+    scoreboard: Scoreboard,
+    marks: Marks,
+    /// Whether the turn goes on until [`FakeWorker::settle`].
+    in_turn: bool,
 }
+
+/// Slots a server of fake workers may have.
+const SLOTS: usize = 64;
 
 impl FakeWorker {
     /// Worker 0 of a server with room for `capacity` sessions, for which [`App::start`] has run.
@@ -139,6 +150,13 @@ impl FakeWorker {
             deeds: Vec::new(),
             full: HashSet::new(),
             next_id: 1,
+            scoreboard: Scoreboard::new(
+                heap_words(Scoreboard::words_needed(SLOTS, 0, 0)),
+                SLOTS,
+                0,
+            ),
+            marks: Marks::default(),
+            in_turn: false,
         };
         worker.in_master(|master| app.start(master));
         worker
@@ -150,7 +168,8 @@ impl FakeWorker {
         let mut sessions = self.sessions.clone();
         sessions.set_writer(Writer::Worker(slot.0, 1));
         let areas = self.areas.clone();
-        Self { sessions, areas, slot, deeds: Vec::new(), full: HashSet::new(), ..*self }
+        let (deeds, full, marks) = (Vec::new(), HashSet::new(), Marks::default());
+        Self { sessions, areas, slot, deeds, full, marks, in_turn: false, ..*self }
     }
 
     /// Calls a hook of the master.
@@ -249,6 +268,31 @@ impl FakeWorker {
         self.unix_ms += ms;
     }
 
+    /// From now on what is pushed stays in the worker until [`FakeWorker::settle`] or
+    /// [`FakeWorker::die`]: hooks run in one turn. Otherwise each push leaves at once.
+    pub fn begin_turn(&mut self) {
+        self.scoreboard.worker(self.slot.index()).turn_begins(self.now);
+        self.in_turn = true;
+    }
+
+    /// The end of a turn: everything pushed has left, and the marks say so.
+    pub fn settle(&mut self) {
+        self.marks.set();
+        self.end_turn();
+    }
+
+    /// The worker is killed in the middle of its turn, and that is noticed; another takes its place. What
+    /// it had done of deeds can be taken still: whoever tests decides what of it had left.
+    pub fn die(&mut self) {
+        self.marks.forget();
+        self.end_turn();
+    }
+
+    fn end_turn(&mut self) {
+        self.scoreboard.worker(self.slot.index()).turn_ends();
+        self.in_turn = false;
+    }
+
     /// What was done since this was last called.
     pub fn take_deeds(&mut self) -> Vec<Deed> {
         std::mem::take(&mut self.deeds)
@@ -297,6 +341,21 @@ impl Effects for FakeWorker {
         self.sessions.set_state(conn, Phase::Closing, Service::Handling);
         self.deeds.push(Deed::Disconnect { conn, code, reason: reason.to_owned() });
         true
+    }
+
+    fn mark_when_sent(&mut self, word: &'static AtomicU64, from: u64, to: u64) {
+        self.marks.note(word, from, to);
+        if !self.in_turn {
+            self.marks.set();
+        }
+    }
+
+    fn turn(&self) -> Turn {
+        self.scoreboard.turn(self.slot)
+    }
+
+    fn is_under_way(&self, turn: Turn) -> bool {
+        self.scoreboard.is_under_way(turn)
     }
 
     fn connections(&self) -> Vec<ConnId> {

@@ -2,6 +2,7 @@
 
 use super::{Caller, Outcome};
 use crate::ids::{DeviceId, UserId};
+use crate::message_id::MessageId;
 use crate::protocol::notification::{self, From};
 use crate::protocol::params::{self, Target};
 use crate::protocol::reply::{Done, Sent};
@@ -21,10 +22,25 @@ impl Caller<'_, '_> {
         params: Option<&'a RawValue>,
     ) -> Result<Outcome<'a>, CallError> {
         let send = params::Send::read(params, self.app.config.max_body_bytes)?;
+        let sent = match &send.key {
+            Some(key) => self.send_once(&send, key)?,
+            None => {
+                let id = self.app.tables().next_message_id(self.context.unix_ms());
+                self.deliver(&send, id)?
+            }
+        };
+        Ok(Outcome::Sent(sent))
+    }
+
+    /// Sends a message under its id, whether it was sent before or not.
+    pub(super) fn deliver(
+        &mut self,
+        send: &params::Send<'_>,
+        id: MessageId,
+    ) -> Result<Sent, CallError> {
         let route = self.route(&send.to)?;
         self.app.extension.may_send(&self.seen(), &send.to, send.body)?;
 
-        let id = self.app.tables().next_message_id(self.context.unix_ms());
         let time = id.unix_ms();
         let (user, device) = self.sender()?;
         let from = Some(From { user: &user, device: &device });
@@ -42,7 +58,7 @@ impl Caller<'_, '_> {
             return Err(CallError::new(Code::Busy, message).retry_after(RETRY_SEND_MS));
         }
         self.context.push_many(&route.copies, Message::Text(&text));
-        Ok(Outcome::Sent(Sent { id, time, sessions }))
+        Ok(Sent { id, time, sessions })
     }
 
     pub(super) fn signal<'a>(

@@ -7,6 +7,7 @@
 mod devices;
 mod login;
 mod messages;
+mod once;
 mod own;
 mod presence;
 mod rooms;

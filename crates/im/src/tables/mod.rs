@@ -9,10 +9,12 @@
 //! not above that of one that is begun after it is done. 4. Of two sessions of a user at least the one
 //! whose login is done last finds the other.
 
+mod idempotency;
 #[cfg(test)]
 mod inspection;
 pub(crate) mod rooms;
 
+pub(crate) use self::idempotency::{Begun, Claim, Idempotency, SendKey};
 use self::rooms::{RoomSizes, Rooms};
 use crate::ids::NodeId;
 use crate::message_id::{self, MessageId};
@@ -37,6 +39,7 @@ const MESSAGE_ID_AREA: &str = "im.message_id";
 const LAST_LOGIN_AREA: &str = "im.last_login";
 const AUTH_AREA: &str = "im.auth";
 const NODE_AREA: &str = "im.node";
+const IDEMPOTENCY_AREA: &str = "im.idempotency";
 const SEED_AREA: &str = "im.seed";
 
 /// Cells of the user index per row of the session table. All sessions of a user share one window of
@@ -66,13 +69,20 @@ pub(crate) struct Sizes {
     /// `table.max_sessions`.
     pub(crate) sessions: u32,
     pub(crate) rooms: RoomSizes,
+    /// `im.idempotency_entries`.
+    pub(crate) idempotency_entries: usize,
 }
 
 impl Sizes {
     /// As the settings say, which must have the server's keys and the IM's among their specs.
     pub(crate) fn from_settings(settings: &Settings) -> Self {
         let count = |key| u32::try_from(settings.count(key)).unwrap_or(u32::MAX);
-        Self { sessions: count("table.max_sessions"), rooms: RoomSizes::from_settings(settings) }
+        let entries = usize::try_from(settings.count("im.idempotency_entries"));
+        Self {
+            sessions: count("table.max_sessions"),
+            rooms: RoomSizes::from_settings(settings),
+            idempotency_entries: entries.unwrap_or(usize::MAX),
+        }
     }
 }
 
@@ -87,6 +97,10 @@ pub(crate) fn areas(sizes: &Sizes) -> Vec<AreaRequest> {
         AreaRequest { name: AUTH_AREA, words: AUTH_COUNTS },
         AreaRequest { name: NODE_AREA, words: 1 },
         AreaRequest { name: SEED_AREA, words: 1 },
+        AreaRequest {
+            name: IDEMPOTENCY_AREA,
+            words: Idempotency::words_needed(sizes.idempotency_entries),
+        },
     ];
     areas.extend(rooms::areas(&sizes.rooms));
     areas
@@ -155,6 +169,8 @@ pub(crate) struct Tables {
     last_message: &'static AtomicU64,
     last_login: &'static AtomicU64,
     auth: &'static [AtomicU64],
+    /// Sends that had a key.
+    pub(crate) idempotency: Idempotency,
     /// This server among others.
     pub(crate) node: NodeId,
     /// Who is in which room.
@@ -191,9 +207,15 @@ impl Tables {
             last_message: word(MESSAGE_ID_AREA),
             last_login: word(LAST_LOGIN_AREA),
             auth: areas.words(AUTH_AREA).expect(asked),
+            idempotency: Idempotency::new(areas.words(IDEMPOTENCY_AREA).expect(asked)),
             node: NodeId(settle(word(NODE_AREA), node)),
             rooms: Rooms::new(sessions, areas, &sizes.rooms, seed),
         }
+    }
+
+    /// What makes a send with a key the same as another. `content`: to whom and what.
+    pub(crate) fn send_key(&self, account: &Account, key: &str, content: &[&[u8]]) -> SendKey {
+        SendKey::new(self.seed, &account.user, &account.device, key, content)
     }
 
     /// The next message id.

@@ -21,6 +21,7 @@ use crate::context::{MasterContext, Role};
 use crate::http::Request;
 use crate::ids::{ConnId, RequestId, SlotId};
 use crate::ipc::codec;
+use crate::scoreboard::Scoreboard;
 use crate::sessions::{Phase, Service, Sessions};
 use crate::shared::Areas;
 use crate::timer::TimerTable;
@@ -85,6 +86,11 @@ impl<A: App> FakeServer<A> {
             responses: Vec::new(),
             asked: Vec::new(),
             next_id: 0,
+            scoreboard: Scoreboard::new(
+                heap_words(Scoreboard::words_needed(slots, 0, 0)),
+                slots,
+                0,
+            ),
         };
         let seat = |role| Seat { app: make(), desk: Desk::new(&world, role, 0), lives: false };
         let mut server = Self {
@@ -425,9 +431,12 @@ impl<A: App> FakeServer<A> {
         if !seat.lives {
             return true;
         }
+        let row = world.scoreboard.worker(slot.index());
+        row.turn_begins(world.now);
         let survived = mortal(deeds, || work(seat, world));
         if !survived {
             seat.lives = false;
+            seat.desk.marks.forget();
             world.mark_lost(slot, seat.desk.writer());
             for conn in std::mem::take(&mut seat.desk.in_transit) {
                 if let Some(owner) = world.sessions.owner(conn) {
@@ -435,6 +444,7 @@ impl<A: App> FakeServer<A> {
                 }
             }
         }
+        row.turn_ends();
         survived
     }
 }

@@ -10,7 +10,8 @@ use super::world::{Frame, Mail, Output, Packet, Work, World};
 use crate::app::{Closed, ClosedBy, Handshake, Response, Sender};
 use crate::clock::Millis;
 use crate::context::{Effects, MasterDeed, PushError, Role, SendError, TimerError, Urgency};
-use crate::ids::{ConnId, RequestId, SlotId, TaskId, TimerId};
+use crate::ids::{ConnId, RequestId, SlotId, TaskId, TimerId, Turn};
+use crate::marks::Marks;
 use crate::sessions::{Phase, Service, Sessions, Writer};
 use crate::shared::Areas;
 use crate::timer::PAYLOAD_MAX;
@@ -18,6 +19,7 @@ use crate::websocket::Opcode;
 use dunlin_table::death;
 use serde_json::Value as Json;
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::AtomicU64;
 
 /// What a process has in hand.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub(super) struct Desk {
     pub(super) in_transit: Vec<ConnId>,
     /// The connection whose hook runs.
     pub(super) hook_of: Option<ConnId>,
+    /// What is to be marked when what was pushed has left.
+    pub(super) marks: Marks,
 }
 
 impl Desk {
@@ -57,6 +61,7 @@ impl Desk {
             mail: vec![Packet::new(); world.slots],
             in_transit: Vec::new(),
             hook_of: None,
+            marks: Marks::default(),
         }
     }
 
@@ -163,6 +168,10 @@ impl Hands<'_> {
             death::deed();
             self.world.wires.entry(*conn).or_default().flush();
         }
+        if !self.desk.marks.is_empty() {
+            death::deed();
+            self.desk.marks.set();
+        }
         for conn in touched {
             let done = self.world.wires.get(&conn).is_some_and(|wire| wire.outbox.is_empty());
             if done && self.desk.sessions.is_established(conn) {
@@ -258,6 +267,19 @@ impl Effects for Hands<'_> {
         let Some(home) = self.desk.sessions.home(conn) else { return false };
         self.desk.sessions.is_established(conn)
             && self.post(home, Mail::Disconnect { conn, code, reason: reason.to_owned() })
+    }
+
+    fn mark_when_sent(&mut self, word: &'static AtomicU64, from: u64, to: u64) {
+        self.desk.marks.note(word, from, to);
+    }
+
+    fn turn(&self) -> Turn {
+        let slot = self.desk.slot();
+        slot.map_or_else(Turn::default, |slot| self.world.scoreboard.turn(slot))
+    }
+
+    fn is_under_way(&self, turn: Turn) -> bool {
+        self.world.scoreboard.is_under_way(turn)
     }
 
     fn connections(&self) -> Vec<ConnId> {

@@ -50,7 +50,7 @@ impl App for Parrot {
         &mut self,
         context: &mut Context<'_, Self>,
         _: TaskId,
-        result: Result<String, crate::app::TaskFailure>,
+        result: Result<String, TaskFailure>,
     ) {
         Self::tell_all(context, &result.unwrap_or_else(|failure| failure.to_string()));
     }

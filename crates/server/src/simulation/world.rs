@@ -7,6 +7,7 @@ use crate::app::{Closed, Response, Sender, TaskFailure};
 use crate::clock::Millis;
 use crate::context::MasterDeed;
 use crate::ids::{ConnId, RequestId, SlotId, TaskId, TimerId};
+use crate::scoreboard::Scoreboard;
 use crate::sessions::{Phase, Service, Sessions, Writer};
 use crate::shared::Areas;
 use crate::timer::TimerTable;
@@ -191,6 +192,8 @@ pub(super) struct World {
     pub(super) tasks: VecDeque<Work>,
     pub(super) responses: Vec<(RequestId, Response)>,
     pub(super) asked: Vec<MasterDeed>,
+    /// Stamps of the turns.
+    pub(super) scoreboard: Scoreboard,
     pub(super) next_id: u64,
 }
 

@@ -4,7 +4,7 @@ use super::Core;
 use crate::app::{Handshake, Response, Sender, StopReason};
 use crate::clock::{self, Millis};
 use crate::context::{Effects, MasterDeed, PushError, Role, SendError, TimerError, Urgency};
-use crate::ids::{ConnId, RequestId, SlotId, TaskId, TimerId};
+use crate::ids::{ConnId, RequestId, SlotId, TaskId, TimerId, Turn};
 use crate::ipc::mail::{Mail, cut_reason};
 use crate::ipc::pipe::Control;
 use crate::sessions::Sessions;
@@ -12,6 +12,7 @@ use crate::shared::Areas;
 use crate::status;
 use crate::websocket::Opcode;
 use serde_json::Value as Json;
+use std::sync::atomic::AtomicU64;
 
 impl Effects for Core {
     fn push(
@@ -49,6 +50,18 @@ impl Effects for Core {
                 .post
                 .put(home.index(), &Mail::Disconnect { conn: conn.to_bits(), code, reason })
                 .is_ok()
+    }
+
+    fn mark_when_sent(&mut self, word: &'static AtomicU64, from: u64, to: u64) {
+        self.marks.note(word, from, to);
+    }
+
+    fn turn(&self) -> Turn {
+        Turn::default()
+    }
+
+    fn is_under_way(&self, turn: Turn) -> bool {
+        self.shared.scoreboard.is_under_way(turn)
     }
 
     fn connections(&self) -> Vec<ConnId> {

@@ -119,9 +119,12 @@ impl Core {
         self.post.flush();
         for _ in 0..MAIL_RETRIES {
             if self.post.retry() {
+                self.marks.set();
                 return;
             }
             thread::sleep(Duration::from_millis(MAIL_RETRY_MS));
         }
+        // Some of it still waits, and dies with this process.
+        self.marks.forget();
     }
 }

@@ -15,6 +15,7 @@ use crate::app::{App, StopReason};
 use crate::context::Context;
 use crate::ipc::pipe::{Control, Pipe, cut_sentence};
 use crate::ipc::post::Post;
+use crate::marks::Marks;
 use crate::scoreboard::{Cell, ProcessRow};
 use crate::shared::Shared;
 use crate::sys::signals;
@@ -45,6 +46,7 @@ pub(crate) struct Core {
     queue: RawFd,
     shared: Shared,
     post: Post,
+    marks: Marks,
     wiring: Wiring,
     row: ProcessRow,
     /// It was told to stop, and why.
@@ -77,6 +79,7 @@ fn live<A: App>(app: &mut A, birth: Birth) -> io::Result<i32> {
         control: Pipe::new(birth.control),
         queue: birth.queue,
         post: Post::new(&birth.wiring.post),
+        marks: Marks::default(),
         wiring: birth.wiring,
         shared: birth.shared,
         row,

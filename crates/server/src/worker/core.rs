@@ -26,6 +26,7 @@ use crate::ipc::mailbox::Mailbox;
 use crate::ipc::pipe::Pipe;
 use crate::ipc::post::Post;
 use crate::ledger::Holder;
+use crate::marks::Marks;
 use crate::outbox::{Load, Verdict};
 use crate::scoreboard::{Cell, ProcessRow};
 use crate::sessions::{Phase, Service};
@@ -78,6 +79,8 @@ pub(crate) struct Core {
     pub(super) standing_in: Option<StandingIn>,
     pub(super) finished: Finished,
     pub(super) accept_ready: bool,
+    /// What is to be marked when what was pushed has left.
+    pub(super) marks: Marks,
     pub(super) post: Post,
     pub(super) row: ProcessRow,
     pub(super) life: Life,
@@ -153,6 +156,7 @@ impl Core {
             standing_in: None,
             finished: Finished::default(),
             accept_ready: true,
+            marks: Marks::default(),
             post: Post::kept(&wiring.post, Keeper { ledger: shared.ledger, holder }),
             row,
             life: Life::new(max_messages),

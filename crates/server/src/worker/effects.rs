@@ -9,7 +9,7 @@ use super::routing::RECIPIENTS_PER_MAIL;
 use crate::app::{Closed, ClosedBy, Handshake, Response, Sender};
 use crate::clock::Millis;
 use crate::context::{Effects, MasterDeed, PushError, Role, SendError, TimerError, Urgency};
-use crate::ids::{ConnId, RequestId, SlotId, TaskId, TimerId};
+use crate::ids::{ConnId, RequestId, SlotId, TaskId, TimerId, Turn};
 use crate::ipc::codec;
 use crate::ipc::mail::{Mail, TaskMail, cut_reason};
 use crate::ipc::pipe::Control;
@@ -24,6 +24,7 @@ use crate::timer::{PAYLOAD_MAX, SWEEP_MS};
 use crate::websocket::Opcode;
 use serde_json::Value as Json;
 use std::io;
+use std::sync::atomic::AtomicU64;
 
 /// For whom a broadcast is, of those a worker serves.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -197,6 +198,18 @@ impl Effects for Core {
                     &Mail::Disconnect { conn: conn.to_bits(), code, reason: cut_reason(reason) },
                 )
                 .is_ok()
+    }
+
+    fn mark_when_sent(&mut self, word: &'static AtomicU64, from: u64, to: u64) {
+        self.marks.note(word, from, to);
+    }
+
+    fn turn(&self) -> Turn {
+        self.shared.scoreboard.turn(self.slot)
+    }
+
+    fn is_under_way(&self, turn: Turn) -> bool {
+        self.shared.scoreboard.is_under_way(turn)
     }
 
     fn connections(&self) -> Vec<ConnId> {

@@ -34,6 +34,7 @@ impl<A: App> Worker<'_, A> {
             self.core.post.flush();
             let touched = std::mem::take(&mut self.core.touched);
             if touched.is_empty() {
+                self.core.marks.set();
                 break;
             }
             for key in &touched {
@@ -43,6 +44,7 @@ impl<A: App> Worker<'_, A> {
                     self.core.queue_late_pong(*key);
                 }
             }
+            self.core.marks.set();
             for key in touched {
                 self.settle_one(key);
             }
@@ -170,6 +172,7 @@ impl Core {
         for place in 0..self.touched.len() {
             self.flush_output(self.touched[place]);
         }
+        self.marks.set();
     }
 
     /// Sends what is queued, as far as the kernel takes it.

@@ -5,7 +5,7 @@
 //! processes never mix. The file is opened for each line: a descriptor that a worker kept would be one
 //! that nobody closes when it is killed.
 
-use crate::commands::{Work, bound_memory, connection, die, obey};
+use crate::commands::{Work, bound_memory, connection, die, mark, obey};
 use crate::place::Place;
 use dunlin_server::app::Closed;
 use dunlin_server::clock::Millis;
@@ -125,7 +125,7 @@ impl App for RecordingApp {
 
     fn areas(&self) -> Vec<AreaRequest> {
         self.in_master("areas", "");
-        vec![AreaRequest { name: "messages", words: 8 }]
+        vec![AreaRequest { name: "messages", words: 8 }, AreaRequest { name: "marks", words: 2 }]
     }
 
     fn status(&self, master: &MasterContext<'_>) -> serde_json::Value {
@@ -335,6 +335,7 @@ impl App for RecordingApp {
             Work::Panic => panic!("in task"),
             Work::Nothing => return None,
             Work::Die => die(),
+            Work::Mark => mark(context),
             Work::Push(to, what) => {
                 let pushed = context.push(ConnId::from_bits(to), Message::Text(&what));
                 return Some(format!("{pushed:?}"));

@@ -1,7 +1,9 @@
 //! What a client can have the server do, as text messages: a verb and its words.
 
 use crate::app::RecordingApp;
-use dunlin_server::{ConnId, Context, Handshake, Message, RequestId, Response, SlotId, TimerId};
+use dunlin_server::{
+    ConnId, Context, Handshake, Message, RequestId, Response, SlotId, TimerId, Turn,
+};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, raise};
@@ -23,6 +25,7 @@ pub(crate) enum Work {
     Panic,
     Nothing,
     Die,
+    Mark,
     Push(u64, String),
     Tell(u16, String),
 }
@@ -38,6 +41,7 @@ pub(crate) fn obey(context: &mut Context<'_, RecordingApp>, conn: ConnId, comman
         .or_else(|| ask_about(context, conn, verb, rest))
         .or_else(|| tell_processes(context, verb, first, second))
         .or_else(|| arm(context, conn, verb, first, second))
+        .or_else(|| note_turn(context, conn, verb, rest))
         .unwrap_or_else(|| misbehave(verb, rest))
 }
 
@@ -151,6 +155,40 @@ fn arm(
     })
 }
 
+/// Has word 0 of the application's marks set when what was pushed has left.
+pub(crate) fn mark(context: &mut Context<'_, RecordingApp>) {
+    let area = context.area("marks").expect("the application asked for it");
+    context.mark_when_sent(&area[0], 0, 1);
+}
+
+fn note_turn(
+    context: &mut Context<'_, RecordingApp>,
+    conn: ConnId,
+    verb: &str,
+    rest: &str,
+) -> Option<String> {
+    let area = context.area("marks").expect("the application asked for it");
+    let turn = context.turn().to_bits();
+    Some(match verb {
+        "mark" => {
+            mark(context);
+            let marked = format!("marked {}", area[0].load(Ordering::SeqCst));
+            let _ = context.push(conn, Message::Text(&turn.to_string()));
+            marked
+        }
+        "mark_and_die" => {
+            mark(context);
+            area[1].store(turn, Ordering::SeqCst);
+            die()
+        }
+        "marked" => area[number::<usize>(rest)].load(Ordering::SeqCst).to_string(),
+        "turn" => turn.to_string(),
+        "under_way" => context.is_under_way(Turn::from_bits(number(rest))).to_string(),
+        "under_way_now" => context.is_under_way(context.turn()).to_string(),
+        _ => return None,
+    })
+}
+
 fn chosen() -> Handshake {
     Handshake::Accept { subprotocol: None, headers: vec![("X-Answered".into(), "later".into())] }
 }
@@ -188,6 +226,7 @@ fn work(kind: &str, rest: &str) -> Work {
         "panic" => Work::Panic,
         "nothing" => Work::Nothing,
         "die" => Work::Die,
+        "mark" => Work::Mark,
         "push" => Work::Push(connection(first).to_bits(), second.into()),
         "tell" => Work::Tell(number(first), second.into()),
         _ => Work::Say(rest.into()),

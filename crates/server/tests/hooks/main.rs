@@ -21,6 +21,7 @@ mod flow;
 mod handshakes;
 mod ledger;
 mod leftovers;
+mod marks;
 mod moves;
 mod opening;
 mod order;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         reloads::TESTS,
         leftovers::TESTS,
         moves::TESTS,
+        marks::TESTS,
         crashes::TESTS,
         deaths::TESTS,
         ledger::TESTS,
