@@ -34,7 +34,7 @@ const FENCE: [(&[&str], &[&str]); 6] = [
             "strsim",
         ],
     ),
-    (&["dunlin-im"], &["redis", "jsonwebtoken"]),
+    (&["dunlin-im"], &["redis", "jsonwebtoken", "ureq", "rustls", "aws-lc-rs"]),
     (&["dunlin"], &["clap", "toml", "tracing-subscriber", "ratatui", "indicatif", "hdrhistogram"]),
     // What `bench` loads a server with: sockets of its own, and signals to the server's processes.
     (&["dunlin"], &["mio", "nix", "socket2"]),

@@ -6,6 +6,7 @@
 #![allow(clippy::cast_possible_truncation, reason = "numbers of a test are small")]
 
 mod architecture;
+mod backend;
 mod balance;
 mod config;
 mod config_file;

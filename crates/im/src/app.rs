@@ -4,6 +4,7 @@
 //! so any worker may go on with any connection.
 
 use crate::auth::{KeyError, Keyring, Mode};
+use crate::backend::{self, Backend, End};
 use crate::close::{self, CloseReason};
 use crate::config::{ConfigError, ImConfig, listen_addresses};
 use crate::extension::{self, Extension, ExtensionError, Plain};
@@ -17,11 +18,12 @@ use dunlin_server::clock;
 use dunlin_server::settings::Settings;
 use dunlin_server::{
     App, AreaRequest, Closed, ConnId, Context, Handshake, MasterContext, Message, Reply, Request,
-    RequestId, TaskFailure, TaskId, UpgradeRequest,
+    RequestId, Role, StopReason, TaskFailure, TaskId, TimerDue, TimerId, UpgradeRequest,
 };
 use dunlin_table::Column;
 use serde_json::{Value as Json, json};
 use std::fmt;
+use std::net::SocketAddr;
 
 /// Of the IM's own columns, areas and tasks; see [`App::layout_version`].
 const LAYOUT_VERSION: u32 = 0;
@@ -39,6 +41,10 @@ pub struct ImApp {
     pub(crate) random: [u64; 2],
     /// There from `start` on, which runs before any other process is there.
     tables: Option<Tables>,
+    pub(crate) backend: Backend,
+    backend_queue_bytes: u64,
+    /// The addresses that are listened on, from `start` on.
+    pub(crate) listen: Vec<SocketAddr>,
     pub(crate) extension: Box<dyn Extension>,
 }
 
@@ -76,6 +82,8 @@ impl ImApp {
         let config = ImConfig::from_settings(settings)?;
         config.check_open_mode(&listen_addresses(settings))?;
         let keyring = load_keys(&config)?;
+        let mut backend = Backend::default();
+        backend.set_key(Backend::load(&config.backend)?);
         let random = || getrandom::u64().map_err(NewError::Random);
         Ok(Self {
             config,
@@ -83,6 +91,9 @@ impl ImApp {
             sizes: Sizes::from_settings(settings),
             random: [random()?, random()?],
             tables: None,
+            backend,
+            backend_queue_bytes: backend::queue_bytes(settings),
+            listen: Vec::new(),
             extension: Box::new(Plain),
         })
     }
@@ -164,6 +175,7 @@ impl App for ImApp {
 
     fn areas(&self) -> Vec<AreaRequest> {
         let mut areas = tables::areas(&self.sizes);
+        areas.extend(backend::areas(self.backend_queue_bytes));
         areas.extend(self.extension.areas());
         areas
     }
@@ -189,6 +201,7 @@ impl App for ImApp {
             "rooms": self.room_figures(master.sessions),
             "idempotency": self.tables().idempotency.status(clock::unix_ms()),
             "redis": {"configured": false, "connected": false, "last_error": null},
+            "backend": self.backend_status(),
             "extension": self.extension.status(master),
         })
     }
@@ -196,6 +209,8 @@ impl App for ImApp {
     fn start(&mut self, master: &mut MasterContext<'_>) {
         let [node, seed] = self.random;
         self.tables = Some(Tables::new(master.sessions, master.areas, &self.sizes, node, seed));
+        self.backend.start(master.areas, &self.config.backend);
+        master.listen.clone_into(&mut self.listen);
         self.extension.start(master);
     }
 
@@ -208,11 +223,28 @@ impl App for ImApp {
         let config = ImConfig::from_settings(settings).map_err(sentence)?;
         config.check_open_mode(master.listen).map_err(sentence)?;
         let keyring = load_keys(&config).map_err(|error| error.to_string())?;
+        let backend_key = Backend::load(&config.backend).map_err(|error| error.to_string())?;
         // Last of what may refuse: it changes itself.
         self.extension.reload(settings)?;
         self.keyring = keyring;
+        self.backend.set_key(backend_key);
+        let url = |config: &ImConfig| config.backend.target.as_ref().map(|to| to.url.clone());
+        if url(&config) != url(&self.config) {
+            self.backend.shared().retarget(&config.backend);
+        }
         self.config = config;
         Ok(())
+    }
+
+    fn worker_start(&mut self, context: &mut Context<'_, Self>) -> Result<(), String> {
+        if matches!(context.role(), Role::Worker(_)) {
+            self.drain_soon(context);
+        }
+        Ok(())
+    }
+
+    fn worker_stop(&mut self, context: &mut Context<'_, Self>, _reason: StopReason) {
+        self.drain_last(context);
     }
 
     fn goodbye(code: u16, reason: &str, returning: u64) -> Option<String> {
@@ -299,6 +331,12 @@ impl App for ImApp {
 
     fn close(&mut self, context: &mut Context<'_, Self>, conn: ConnId, closed: &Closed) {
         tracing::debug!(session = %conn, code = closed.code, "session closed");
-        self.depart(context, conn);
+        self.depart(context, conn, End::Closed(closed));
+    }
+
+    fn timer(&mut self, context: &mut Context<'_, Self>, _timer: TimerId, due: &TimerDue<'_>) {
+        if due.payload == backend::WAKE {
+            self.woken(context);
+        }
     }
 }

@@ -6,6 +6,7 @@
 //! a newer login has overtaken it), and no longer live in `depart`.
 
 use crate::app::ImApp;
+use crate::backend::End;
 use crate::extension::CallContext;
 use crate::tables::Account;
 use dunlin_server::{ConnId, Context};
@@ -13,20 +14,28 @@ use dunlin_server::{ConnId, Context};
 impl ImApp {
     /// A session has logged in, and is answered.
     pub(crate) fn arrive(&self, context: &mut Context<'_, Self>, conn: ConnId) {
-        // Last: it may panic.
         let Some(account) = self.tables().account(context.table(), conn) else { return };
+        self.tell_login(context, conn, &account);
+        // Last: it may panic.
         self.extension.arrived(&mut CallContext::new(self, context, conn, &account));
     }
 
     /// A session that was logged in ends its login: by `logout`, or because its connection is over.
-    pub(crate) fn depart(&self, context: &mut Context<'_, Self>, conn: ConnId) {
+    pub(crate) fn depart(&self, context: &mut Context<'_, Self>, conn: ConnId, end: End<'_>) {
         // While the row names the user, and also where only this was left undone by a worker that died.
         self.leave_rooms(context, conn);
         let Some(account) = self.tables().leave(context.table(), conn) else { return };
-        self.departed(context, conn, &account);
+        self.departed(context, conn, &account, end);
     }
 
-    fn departed(&self, context: &mut Context<'_, Self>, conn: ConnId, account: &Account) {
+    fn departed(
+        &self,
+        context: &mut Context<'_, Self>,
+        conn: ConnId,
+        account: &Account,
+        end: End<'_>,
+    ) {
+        self.tell_logout(context, conn, account, end);
         // Last: it may panic.
         self.extension.departed(&mut CallContext::new(self, context, conn, account));
     }

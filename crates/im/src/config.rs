@@ -5,6 +5,7 @@
 //! nobody checks a bound again.
 
 use crate::auth::{AuthConfig, AuthConfigError, Mode};
+use crate::backend::config::{BackendConfig, BackendConfigError};
 use crate::tables::rooms::{Limits, ROOMS_BOUND};
 use dunlin_server::settings::{KeyKind, KeySpec, Settings};
 use std::net::SocketAddr;
@@ -128,6 +129,43 @@ pub const IM_KEYS: &[KeySpec] = &[
         "5",
         "Tokens refused on one connection before it is closed.",
     ),
+    reload("backend.url", KeyKind::Text, "\"\"", "Where the owner's backend is told of events."),
+    reload("backend.secret_file", KeyKind::Path, "\"\"", "The file of the secret that signs them."),
+    reload("backend.ca_file", KeyKind::Path, "\"\"", "Whom to trust for an https URL, in PEM."),
+    reload("backend.events", KeyKind::List, "[\"login\", \"logout\"]", "What it is told of."),
+    reload(
+        "backend.message_sample",
+        KeyKind::Count { min: 1, max: 1_000_000 },
+        "1",
+        "Of how many messages one is told.",
+    ),
+    reload(
+        "backend.timeout",
+        KeyKind::Duration { min_ms: 100, max_ms: 30_000 },
+        "\"3s\"",
+        "How long one request to it may take.",
+    ),
+    KeySpec {
+        key: "backend.queue",
+        kind: KeyKind::Size { min: 16 << 10, max: 1 << 30 },
+        default: "\"512KiB\"",
+        reloadable: false,
+        secret: false,
+        doc: "Shared memory for events that wait.",
+    },
+    reload(
+        "backend.max_attempts",
+        KeyKind::Count { min: 1, max: 1_000 },
+        "10",
+        "How often one event is tried.",
+    ),
+    reload("backend.authorise", KeyKind::List, "[]", "What it is asked before it is done."),
+    reload(
+        "backend.authorise_failure",
+        KeyKind::Choice(&["refuse", "allow"]),
+        "\"refuse\"",
+        "What becomes of that where it cannot be asked.",
+    ),
 ];
 
 const fn reload(
@@ -158,6 +196,8 @@ pub struct ImConfig {
     pub allow_open: bool,
     /// Who may log in, and by which keys.
     pub auth: AuthConfig,
+    /// The owner's backend.
+    pub backend: BackendConfig,
     /// `websocket.max_message`, told to clients.
     pub max_message_bytes: u64,
 }
@@ -179,6 +219,9 @@ pub enum ConfigError {
     /// `[auth]` does not go together.
     #[error(transparent)]
     Auth(#[from] AuthConfigError),
+    /// `[backend]` does not go together.
+    #[error(transparent)]
+    Backend(#[from] BackendConfigError),
     /// Anybody from anywhere could be any user.
     #[error(
         "auth.mode = \"open\" lets anybody be any user, and {address} can be reached from other \
@@ -211,6 +254,7 @@ impl ImConfig {
             rooms: Limits { rooms: count("im.max_rooms"), members: count("im.max_room_members") },
             allow_open: settings.bool("auth.allow_open"),
             auth: AuthConfig::from_settings(settings)?,
+            backend: BackendConfig::from_settings(settings)?,
             max_message_bytes: settings.size("websocket.max_message"),
         })
     }
@@ -242,6 +286,7 @@ fn is_loopback(address: &SocketAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::config::{Authorise, Events};
     use dunlin_server::config::SERVER_KEYS;
     use dunlin_server::settings::{FileEntry, FileLayer, Layers, Literal};
 
@@ -272,6 +317,15 @@ mod tests {
                 leeway_ms: 5_000,
                 expiry_grace_ms: 10_000,
                 max_failures: 5,
+            },
+            backend: BackendConfig {
+                target: None,
+                events: Events { login: true, logout: true, message: false },
+                message_sample: 1,
+                timeout_ms: 3_000,
+                max_attempts: 10,
+                authorise: Authorise::default(),
+                allow_unasked: false,
             },
             max_message_bytes: MIB,
         };

@@ -12,6 +12,7 @@
 //! - `tables`: what is shared, in one place; a file a feature.
 //! - `rooms`: coming, going, and who is told of it.
 //! - `attendance`: what follows when a user comes and goes.
+//! - [`backend`]: what the owner's backend is told, and asked.
 //! - `tasks`: what may block, handed to task processes.
 //! - [`extension`]: what programs add to it.
 //! - `methods`, `http`, `app`: the shell.
@@ -71,6 +72,7 @@
 mod app;
 mod attendance;
 pub mod auth;
+pub mod backend;
 pub mod close;
 pub mod config;
 pub mod extension;

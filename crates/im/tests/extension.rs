@@ -222,6 +222,10 @@ fn rules_are_asked_before_anything_is_done() {
         let fine = json!({"to": {"user": "bob"}, "body": "ham"});
         assert!(house.call(conn, method, fine)["result"].is_object());
     }
+    let join = |room: &str| json!({"room": room});
+    assert_eq!(house.fail(conn, "join", join("closed")), (-32003, "rule".into()));
+    assert_eq!(house.fail(conn, "members", join("closed")), (-32003, "not_a_member".into()));
+    assert_eq!(house.call(conn, "join", join("open"))["result"]["count"], 1);
 }
 
 #[test]

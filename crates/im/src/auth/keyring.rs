@@ -193,12 +193,12 @@ impl Keyring {
 }
 
 impl KeyConfig {
-    pub(super) fn error(&self, problem: KeyProblem) -> KeyError {
+    pub(crate) fn error(&self, problem: KeyProblem) -> KeyError {
         KeyError { origin: self.origin.clone(), kid: self.kid.clone(), problem }
     }
 
     /// The secret of an HS256 key.
-    pub(super) fn secret(&self) -> Result<Vec<u8>, KeyProblem> {
+    pub(crate) fn secret(&self) -> Result<Vec<u8>, KeyProblem> {
         let mut secret = self.source.read(Reader::Trusted)?;
         // Who writes a key with an editor or `echo` ends the line; the secret is what is before.
         if secret.last() == Some(&b'\n') {

@@ -3,6 +3,7 @@
 use super::{Caller, Outcome, token};
 use crate::app::ImApp;
 use crate::auth::Mode;
+use crate::backend::End;
 use crate::close::CloseReason;
 use crate::extension::LoginAttempt;
 use crate::ids::UserId;
@@ -84,7 +85,7 @@ impl Caller<'_, '_> {
         params: Option<&'a RawValue>,
     ) -> Result<Outcome<'a>, CallError> {
         params::read_none(params)?;
-        self.app.depart(self.context, self.conn);
+        self.app.depart(self.context, self.conn, End::LoggedOut);
         self.app.await_login(self.context, self.conn);
         Ok(Outcome::Done(Done {}))
     }

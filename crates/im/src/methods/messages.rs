@@ -1,6 +1,7 @@
 //! `send` and `signal`: from one session to the sessions of a user or of a room.
 
 use super::{Caller, Outcome};
+use crate::backend::SentMessage;
 use crate::ids::{DeviceId, UserId};
 use crate::message_id::MessageId;
 use crate::protocol::notification::{self, From};
@@ -58,6 +59,9 @@ impl Caller<'_, '_> {
             return Err(CallError::new(Code::Busy, message).retry_after(RETRY_SEND_MS));
         }
         self.context.push_many(&route.copies, Message::Text(&text));
+        let from = Some((&*self.account.user, &*self.account.device));
+        let sent = SentMessage { id, from, to: &send.to, body: send.body, sessions };
+        self.app.tell_message(self.context, sent);
         Ok(Sent { id, time, sessions })
     }
 

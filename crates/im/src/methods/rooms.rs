@@ -17,6 +17,7 @@ impl Caller<'_, '_> {
         params: Option<&'a RawValue>,
     ) -> Result<Outcome<'a>, CallError> {
         let InRoom { room } = InRoom::read(params)?;
+        self.app.extension.may_join(&self.seen(), &room)?;
         let joined = self.app.join_room(self.context, self.conn, &self.account.user, room.as_str());
         let count = joined.map_err(refuse)?;
         Ok(Outcome::Room(RoomCount { room, count }))

@@ -6,32 +6,42 @@
 //! lose. 2. A task may be lost (a failure tells), and its outcome too (nothing tells).
 
 use crate::app::ImApp;
+use crate::backend;
 use dunlin_server::{Context, TaskFailure, TaskId};
 use serde::{Deserialize, Serialize};
 
 /// Something to do in a task process.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum Work {}
+pub enum Work {
+    /// For the owner's backend.
+    Backend(backend::Work),
+}
 
 /// What came of it, for the worker that asked.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum Outcome {}
+pub enum Outcome {
+    /// What waited for the owner's backend was told, as far as it could be.
+    Drained(backend::Drained),
+}
 
 impl ImApp {
     /// In a task process: does it. May block.
-    pub(crate) fn work(&mut self, _context: &mut Context<'_, Self>, work: Work) -> Option<Outcome> {
-        match work {}
+    pub(crate) fn work(&mut self, context: &mut Context<'_, Self>, work: Work) -> Option<Outcome> {
+        match work {
+            Work::Backend(work) => Some(self.work_for_backend(context, work)),
+        }
     }
 
     /// In a worker: a task of its slot is over.
     pub(crate) fn worked(
         &mut self,
-        _context: &mut Context<'_, Self>,
+        context: &mut Context<'_, Self>,
         task: TaskId,
         result: Result<Outcome, TaskFailure>,
     ) {
         match result {
-            Ok(outcome) => match outcome {},
+            Ok(Outcome::Drained(drained)) => self.drained(context, drained),
+            Err(failure) if self.drain_failed(context, task, failure) => {}
             Err(failure) => tracing::warn!(?task, %failure, "a task gave no outcome"),
         }
     }
