@@ -4,8 +4,8 @@
 //! numbers. Whoever reads one compares it with the only one there can be, so any byte that changed
 //! on the way is seen. Bodies differ in length, and have characters of one to four bytes.
 
-use super::ledger::LifeId;
-use super::random::{self, Random};
+use crate::bench::client::connection::LifeId;
+use crate::bench::client::random::{self, Random};
 use std::fmt::Write;
 
 /// Which message.

@@ -1,12 +1,13 @@
 //! What clients write, and how: whole, in fragments, cut with pauses.
 
-use super::connection::{Connection, Stage};
-use super::ledger::{Asked, LifeId};
+use super::ledger::Asked;
 use super::load::Load;
-use super::moment::Moment;
-use super::protocol;
-use super::random;
-use super::wire;
+use crate::bench::client::connection::LifeId;
+use crate::bench::client::connection::{Connection, Stage};
+use crate::bench::client::moment::Moment;
+use crate::bench::client::protocol;
+use crate::bench::client::random;
+use crate::bench::client::wire;
 
 /// A client writes to itself and so many others.
 const PEERS: usize = 8;

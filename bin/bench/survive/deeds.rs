@@ -4,8 +4,8 @@
 //! Tells the loop before a worker dies, so that no connection is seen to end before its reason is.
 //! Signals go only to processes that the server's own status names.
 
-use super::moment::Moment;
-use super::random::{self, Random};
+use crate::bench::client::moment::Moment;
+use crate::bench::client::random::{self, Random};
 use crate::bench::flags::Deed;
 use dunlin_server::control::{self, ControlRequest};
 use mio::Waker;

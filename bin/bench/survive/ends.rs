@@ -1,14 +1,14 @@
 //! How connections end, and what that means.
 
-use super::connection::{Connection, Over, Stage};
 use super::deeds::Event as DeedEvent;
-use super::faults::Fault;
-use super::ledger::LifeId;
 use super::load::{Due, Load};
-use super::losses::End;
-use super::moment::Moment;
 use super::storm;
-use super::wire;
+use crate::bench::client::connection::End;
+use crate::bench::client::connection::LifeId;
+use crate::bench::client::connection::{Connection, Over, Stage};
+use crate::bench::client::faults::Fault;
+use crate::bench::client::moment::Moment;
+use crate::bench::client::wire;
 
 impl Load {
     /// A deed has begun, or is over.

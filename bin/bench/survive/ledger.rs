@@ -7,13 +7,10 @@
 //! lives that are open. 3. What a closed life sent or was to get is no debt: it was told.
 
 use super::body::Name;
-use super::faults::{Fault, Faults};
-use super::moment::Moment;
+use crate::bench::client::connection::LifeId;
+use crate::bench::client::faults::{Fault, Faults};
+use crate::bench::client::moment::Moment;
 use std::collections::{HashMap, VecDeque};
-
-/// One connection of one client.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(super) struct LifeId(pub(super) u32);
 
 /// What was asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

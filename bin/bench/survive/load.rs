@@ -4,17 +4,18 @@
 //! socket. A turn, always in this order: poll, deeds, sockets, timers, connects, messages.
 
 use super::body::Bodies;
-use super::connection::{Connection, Target};
 use super::deeds::{Event as DeedEvent, Outcome};
-use super::faults::{Fault, Faults};
-use super::ledger::{Ledger, LifeId};
+use super::ledger::Ledger;
 use super::losses::Losses;
-use super::moment::Moment;
 use super::presence::Presence;
-use super::random::Random;
 use super::storm::{self, Storm};
 use super::timing::Timing;
 use super::verdict::Absences;
+use crate::bench::client::connection::LifeId;
+use crate::bench::client::connection::{Connection, Target};
+use crate::bench::client::faults::{Fault, Faults};
+use crate::bench::client::moment::Moment;
+use crate::bench::client::random::Random;
 use crate::failure::Failure;
 use mio::{Events, Poll};
 use std::cmp::Reverse;

@@ -3,28 +3,8 @@
 //! Pure: `now` is passed in. A connection that a killed worker was serving is closed with 1012, or
 //! reset; it may come a little later, when the successor is up. Any other end has no reason.
 
-use super::moment::Moment;
-use std::fmt;
-
-/// How a connection ended, seen from the client.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum End {
-    /// A close frame with this code.
-    Closed(u16),
-    Reset,
-    /// The end of the stream without a close frame.
-    HungUp,
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Closed(code) => write!(f, "closed with {code}"),
-            Self::Reset => f.write_str("reset"),
-            Self::HungUp => f.write_str("hung up without a close"),
-        }
-    }
-}
+use crate::bench::client::connection::End;
+use crate::bench::client::moment::Moment;
 
 /// A worker that was killed.
 #[derive(Clone, Copy, Debug)]

@@ -1,9 +1,9 @@
 //! How clients come to be connected: all at the start, and each again that lost its connection.
 
-use super::connection::Connection;
-use super::faults::Fault;
 use super::load::{Due, Load};
-use super::moment::Moment;
+use crate::bench::client::connection::Connection;
+use crate::bench::client::faults::Fault;
+use crate::bench::client::moment::Moment;
 use crate::failure::Failure;
 use mio::{Interest, Token};
 use std::io;

@@ -6,8 +6,8 @@
 //! Who is said to be offline may have been closed by a frame that is still on its way: whether that
 //! was wrong is known at the end.
 
-use super::ledger::LifeId;
-use super::moment::Moment;
+use crate::bench::client::connection::LifeId;
+use crate::bench::client::moment::Moment;
 use std::collections::HashMap;
 
 /// See the module.

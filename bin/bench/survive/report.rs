@@ -15,7 +15,7 @@ pub(super) fn json(load: &Load, outcomes: &[Outcome], took_ms: u64) -> Json {
     let (closed_1012, reset, cut) = load.losses.explained();
     let (asked, wrong, wrong_us) = load.presence.counts();
     let broken: Vec<&str> = load.faults.broken().map(|(fault, _)| fault.name()).collect();
-    let faults: Map<String, Json> = super::faults::Fault::ALL
+    let faults: Map<String, Json> = crate::bench::client::faults::Fault::ALL
         .into_iter()
         .map(|fault| (fault.name().to_owned(), load.faults.count(fault).into()))
         .collect();

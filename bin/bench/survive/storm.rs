@@ -2,11 +2,11 @@
 //!
 //! They stand behind the others in `Load::clients`; a place is used again when its client has gone.
 
-use super::connection::{Connection, Stage};
-use super::faults::Fault;
 use super::load::{Client, Load};
-use super::moment::Moment;
-use super::wire;
+use crate::bench::client::connection::{Connection, Stage};
+use crate::bench::client::faults::Fault;
+use crate::bench::client::moment::Moment;
+use crate::bench::client::wire;
 use crate::failure::Failure;
 
 /// See the module.

@@ -1,14 +1,15 @@
 //! What a client does with what comes, and how it writes: whole, in fragments, cut with pauses.
 
 use super::compose::user;
-use super::connection::{Connection, Over, Stage};
-use super::faults::Fault;
-use super::ledger::{Asked, LifeId};
+use super::ledger::Asked;
 use super::load::{Due, Load};
-use super::losses::End;
-use super::moment::Moment;
-use super::protocol::{self, Said};
-use super::wire::{self, Incoming};
+use crate::bench::client::connection::End;
+use crate::bench::client::connection::LifeId;
+use crate::bench::client::connection::{Connection, Over, Stage};
+use crate::bench::client::faults::Fault;
+use crate::bench::client::moment::Moment;
+use crate::bench::client::protocol::{self, Said};
+use crate::bench::client::wire::{self, Incoming};
 use serde_json::value::RawValue;
 
 /// The code of an error that says: nobody could take it now.

@@ -2,7 +2,7 @@
 //!
 //! Pure: `now` is passed in.
 
-use super::moment::Moment;
+use crate::bench::client::moment::Moment;
 use hdrhistogram::Histogram;
 
 /// See the module.

@@ -5,8 +5,8 @@
 
 use super::body::Name;
 use super::deeds::Outcome;
-use super::faults::{Fault, Faults};
-use super::ledger::LifeId;
+use crate::bench::client::connection::LifeId;
+use crate::bench::client::faults::{Fault, Faults};
 use crate::bench::flags::Deed;
 use std::collections::HashSet;
 

@@ -2,8 +2,6 @@
 //!
 //! Decides nothing: what came is handed on, and how it ended.
 
-use super::ledger::LifeId;
-use super::losses::End;
 use super::moment::Moment;
 use super::outbound::Outbound;
 use super::wire::{Inbound, Incoming, WireError};
@@ -12,19 +10,44 @@ use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Where the server is.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) struct Target {
-    pub(super) address: SocketAddr,
-    pub(super) path: String,
+pub(crate) struct Target {
+    pub(crate) address: SocketAddr,
+    pub(crate) path: String,
+}
+
+/// One connection of one client.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct LifeId(pub(crate) u32);
+
+/// How a connection ended, seen from the client.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum End {
+    /// A close frame with this code.
+    Closed(u16),
+    Reset,
+    /// The end of the stream without a close frame.
+    HungUp,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed(code) => write!(f, "closed with {code}"),
+            Self::Reset => f.write_str("reset"),
+            Self::HungUp => f.write_str("hung up without a close"),
+        }
+    }
 }
 
 /// How far a connection is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Debug)]
-pub(super) enum Stage {
+pub(crate) enum Stage {
     Connecting,
     Upgrading,
     /// Upgraded; the greeting is due.
@@ -37,7 +60,7 @@ pub(super) enum Stage {
 
 /// Why nothing more comes.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) enum Over {
+pub(crate) enum Over {
     Ended(End),
     /// Another answer than 101 to the upgrade: its first line.
     TurnedAway(String),
@@ -47,23 +70,23 @@ pub(super) enum Over {
 
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Connection {
-    pub(super) stream: TcpStream,
-    pub(super) stage: Stage,
-    pub(super) life: LifeId,
-    pub(super) began: Moment,
-    pub(super) outbound: Outbound,
+pub(crate) struct Connection {
+    pub(crate) stream: TcpStream,
+    pub(crate) stage: Stage,
+    pub(crate) life: LifeId,
+    pub(crate) began: Moment,
+    pub(crate) outbound: Outbound,
     /// A timer is set for output that is due then.
-    pub(super) wakes_at: Moment,
+    pub(crate) wakes_at: Moment,
     /// Numbers of the pings that may still be answered.
-    pub(super) pings: VecDeque<u64>,
+    pub(crate) pings: VecDeque<u64>,
     inbound: Inbound,
     /// The answer to the upgrade, as far as it came.
     answer: Vec<u8>,
     /// A write failed.
     reset: bool,
-    pub(super) readable: bool,
-    pub(super) writable: bool,
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
 }
 
 /// An answer to an upgrade is shorter.
@@ -78,7 +101,7 @@ impl Connection {
     ///
     /// # Errors
     /// The system has no socket or port for it, or refuses at once.
-    pub(super) fn begin(
+    pub(crate) fn begin(
         server: &Target,
         number: u32,
         life: LifeId,
@@ -123,7 +146,7 @@ impl Connection {
 
     /// Writes what may leave now, as far as the kernel takes it. That it takes no more since the
     /// connection has ended is left to the reads: a close frame may still be there.
-    pub(super) fn write(&mut self, now: Moment) {
+    pub(crate) fn write(&mut self, now: Moment) {
         if self.stage == Stage::Connecting {
             if !self.writable {
                 return;
@@ -152,7 +175,7 @@ impl Connection {
     ///
     /// # Errors
     /// The connection is over.
-    pub(super) fn read(&mut self, into: &mut [u8]) -> Result<bool, Over> {
+    pub(crate) fn read(&mut self, into: &mut [u8]) -> Result<bool, Over> {
         match self.stream.read(into) {
             // The kernel tells of a reset once: here a write was told.
             Ok(0) if self.reset => Err(Over::Ended(End::Reset)),
@@ -180,12 +203,12 @@ impl Connection {
     ///
     /// # Errors
     /// The server broke the protocol.
-    pub(super) fn next(&mut self) -> Result<Option<Incoming>, Over> {
+    pub(crate) fn next(&mut self) -> Result<Option<Incoming>, Over> {
         self.inbound.next().map_err(Over::Damaged)
     }
 
     /// Whether it ended in the middle of a message of the server's.
-    pub(super) fn is_partial(&self) -> bool {
+    pub(crate) fn is_partial(&self) -> bool {
         self.inbound.is_partial()
     }
 

@@ -4,7 +4,7 @@
 
 /// What must not happen.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// A message that was taken for the recipient's sessions and did not come, on an open connection.
     Lost,
     /// A request without an answer, on an open connection.
@@ -31,7 +31,7 @@ pub(super) enum Fault {
 
 impl Fault {
     /// Every one, in the order of the report.
-    pub(super) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Disconnected,
         Self::Refused,
         Self::Lost,
@@ -46,7 +46,7 @@ impl Fault {
     ];
 
     /// Its name in the JSON.
-    pub(super) fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Lost => "lost",
             Self::Unanswered => "unanswered",
@@ -63,7 +63,7 @@ impl Fault {
     }
 
     /// What a count of it is a count of.
-    pub(super) fn words(self) -> &'static str {
+    pub(crate) fn words(self) -> &'static str {
         match self {
             Self::Lost => "messages lost on connections that stayed open",
             Self::Unanswered => "requests never answered on connections that stayed open",
@@ -86,7 +86,7 @@ impl Fault {
 
 /// How often promises were broken.
 #[derive(Debug, Default)]
-pub(super) struct Faults {
+pub(crate) struct Faults {
     counts: [u64; Fault::ALL.len()],
     cases: Vec<(Fault, String)>,
 }
@@ -96,7 +96,7 @@ const CASES_MAX: u64 = 5;
 
 impl Faults {
     /// Counts one; `case` says which.
-    pub(super) fn add(&mut self, fault: Fault, case: impl FnOnce() -> String) {
+    pub(crate) fn add(&mut self, fault: Fault, case: impl FnOnce() -> String) {
         let count = &mut self.counts[fault.place()];
         *count += 1;
         if *count <= CASES_MAX {
@@ -104,12 +104,12 @@ impl Faults {
         }
     }
 
-    pub(super) fn count(&self, fault: Fault) -> u64 {
+    pub(crate) fn count(&self, fault: Fault) -> u64 {
         self.counts[fault.place()]
     }
 
     /// Those that were counted.
-    pub(super) fn broken(&self) -> impl Iterator<Item = (Fault, u64)> {
+    pub(crate) fn broken(&self) -> impl Iterator<Item = (Fault, u64)> {
         Fault::ALL
             .into_iter()
             .map(|fault| (fault, self.count(fault)))
@@ -117,7 +117,7 @@ impl Faults {
     }
 
     /// The first cases of one, in words.
-    pub(super) fn cases(&self, fault: Fault) -> impl Iterator<Item = &str> {
+    pub(crate) fn cases(&self, fault: Fault) -> impl Iterator<Item = &str> {
         self.cases.iter().filter(move |(of, _)| *of == fault).map(|(_, case)| &**case)
     }
 }

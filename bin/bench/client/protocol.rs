@@ -10,7 +10,7 @@ use std::fmt::Write;
 
 /// What the server said.
 #[derive(Debug)]
-pub(super) enum Said<'a> {
+pub(crate) enum Said<'a> {
     Hello,
     Message(Message<'a>),
     Answer {
@@ -24,59 +24,59 @@ pub(super) enum Said<'a> {
 
 /// A message that came.
 #[derive(Debug, Deserialize)]
-pub(super) struct Message<'a> {
+pub(crate) struct Message<'a> {
     #[serde(borrow)]
     id: Cow<'a, str>,
     #[serde(borrow)]
-    pub(super) from: Party<'a>,
+    pub(crate) from: Party<'a>,
     #[serde(borrow)]
-    pub(super) to: Party<'a>,
+    pub(crate) to: Party<'a>,
     #[serde(borrow)]
-    pub(super) body: Cow<'a, str>,
+    pub(crate) body: Cow<'a, str>,
 }
 
 /// A user, as `from` and `to` name one.
 #[derive(Debug, Deserialize)]
-pub(super) struct Party<'a> {
+pub(crate) struct Party<'a> {
     #[serde(borrow)]
-    pub(super) user: Cow<'a, str>,
+    pub(crate) user: Cow<'a, str>,
 }
 
 impl Message<'_> {
-    pub(super) fn id(&self) -> Option<u64> {
+    pub(crate) fn id(&self) -> Option<u64> {
         message_id(&self.id)
     }
 }
 
 /// The result of `send`.
 #[derive(Debug, Deserialize)]
-pub(super) struct Sent<'a> {
+pub(crate) struct Sent<'a> {
     #[serde(borrow)]
     id: Cow<'a, str>,
-    pub(super) sessions: u64,
+    pub(crate) sessions: u64,
 }
 
 impl Sent<'_> {
-    pub(super) fn id(&self) -> Option<u64> {
+    pub(crate) fn id(&self) -> Option<u64> {
         message_id(&self.id)
     }
 }
 
 /// The result of `presence`.
 #[derive(Debug, Deserialize)]
-pub(super) struct Presence<'a> {
+pub(crate) struct Presence<'a> {
     #[serde(borrow)]
-    pub(super) users: HashMap<Cow<'a, str>, Online>,
+    pub(crate) users: HashMap<Cow<'a, str>, Online>,
 }
 
 /// One user of it.
 #[derive(Debug, Deserialize)]
-pub(super) struct Online {
-    pub(super) online: bool,
+pub(crate) struct Online {
+    pub(crate) online: bool,
 }
 
 /// Reads a text.
-pub(super) fn read(text: &str) -> Option<Said<'_>> {
+pub(crate) fn read(text: &str) -> Option<Said<'_>> {
     let said: Envelope<'_> = serde_json::from_str(text).ok()?;
     if said.jsonrpc != "2.0" {
         return None;
@@ -128,19 +128,19 @@ fn message_id(text: &str) -> Option<u64> {
 }
 
 /// Writes `login`.
-pub(super) fn login(id: u64, user: &str, into: &mut String) {
+pub(crate) fn login(id: u64, user: &str, into: &mut String) {
     call(id, "login", into);
     let _ = write!(into, r#"{{"user":"{user}","device":{{"id":"survive"}}}}}}"#);
 }
 
 /// Writes `ping`.
-pub(super) fn ping(id: u64, into: &mut String) {
+pub(crate) fn ping(id: u64, into: &mut String) {
     call(id, "ping", into);
     into.push_str("{}}");
 }
 
 /// Writes `presence`.
-pub(super) fn presence<'a>(id: u64, users: impl Iterator<Item = &'a str>, into: &mut String) {
+pub(crate) fn presence<'a>(id: u64, users: impl Iterator<Item = &'a str>, into: &mut String) {
     call(id, "presence", into);
     into.push_str(r#"{"users":["#);
     for (place, user) in users.enumerate() {
@@ -151,7 +151,7 @@ pub(super) fn presence<'a>(id: u64, users: impl Iterator<Item = &'a str>, into: 
 }
 
 /// Writes `send`; the body is one of ours, in which JSON escapes nothing.
-pub(super) fn send(id: u64, user: &str, body: impl FnOnce(&mut String), into: &mut String) {
+pub(crate) fn send(id: u64, user: &str, body: impl FnOnce(&mut String), into: &mut String) {
     call(id, "send", into);
     let _ = write!(into, r#"{{"to":{{"user":"{user}"}},"body":""#);
     body(into);

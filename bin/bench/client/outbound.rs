@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Outbound {
+pub(crate) struct Outbound {
     parts: VecDeque<Part>,
     /// Bytes of the first part that were written.
     written: usize,
@@ -22,12 +22,12 @@ struct Part {
 
 impl Outbound {
     /// The earliest moment at which bytes pushed now could leave.
-    pub(super) fn earliest(&self, now: Moment) -> Moment {
+    pub(crate) fn earliest(&self, now: Moment) -> Moment {
         self.parts.back().map_or(now, |last| last.due.max(now))
     }
 
     /// Appends bytes that may leave from `due` on.
-    pub(super) fn push(&mut self, bytes: &[u8], due: Moment) {
+    pub(crate) fn push(&mut self, bytes: &[u8], due: Moment) {
         if let Some(last) = self.parts.back_mut().filter(|last| last.due >= due) {
             last.bytes.extend_from_slice(bytes);
         } else if !bytes.is_empty() {
@@ -36,7 +36,7 @@ impl Outbound {
     }
 
     /// What may leave now; empty if nothing may.
-    pub(super) fn ready(&self, now: Moment) -> &[u8] {
+    pub(crate) fn ready(&self, now: Moment) -> &[u8] {
         match self.parts.front() {
             Some(first) if first.due <= now => &first.bytes[self.written..],
             _ => &[],
@@ -44,7 +44,7 @@ impl Outbound {
     }
 
     /// So many bytes of [`Self::ready`] have left.
-    pub(super) fn wrote(&mut self, bytes: usize) {
+    pub(crate) fn wrote(&mut self, bytes: usize) {
         self.written += bytes;
         if self.parts.front().is_some_and(|first| self.written >= first.bytes.len()) {
             self.parts.pop_front();
@@ -53,7 +53,7 @@ impl Outbound {
     }
 
     /// When the next bytes may leave.
-    pub(super) fn next_due(&self) -> Option<Moment> {
+    pub(crate) fn next_due(&self) -> Option<Moment> {
         self.parts.front().map(|first| first.due)
     }
 }

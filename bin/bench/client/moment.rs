@@ -5,36 +5,36 @@ use std::time::Duration;
 
 /// See the module.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
-pub(super) struct Moment(u64);
+pub(crate) struct Moment(u64);
 
 impl Moment {
     /// Reads the clock: for shells only.
-    pub(super) fn now() -> Self {
+    pub(crate) fn now() -> Self {
         Self(clock::now_us())
     }
 
     /// So many microseconds later.
-    pub(super) fn plus_us(self, us: u64) -> Self {
+    pub(crate) fn plus_us(self, us: u64) -> Self {
         Self(self.0.saturating_add(us))
     }
 
     /// So many milliseconds later.
-    pub(super) fn plus_ms(self, ms: u64) -> Self {
+    pub(crate) fn plus_ms(self, ms: u64) -> Self {
         self.plus_us(ms.saturating_mul(1_000))
     }
 
     /// Microseconds since an earlier moment; 0 if it is later.
-    pub(super) fn us_since(self, earlier: Self) -> u64 {
+    pub(crate) fn us_since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 
     /// Milliseconds since an earlier moment, cut.
-    pub(super) fn ms_since(self, earlier: Self) -> u64 {
+    pub(crate) fn ms_since(self, earlier: Self) -> u64 {
         self.us_since(earlier) / 1_000
     }
 
     /// What is left to a later moment.
-    pub(super) fn until(self, later: Self) -> Duration {
+    pub(crate) fn until(self, later: Self) -> Duration {
         Duration::from_micros(later.us_since(self))
     }
 }

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 /// What a server sent that RFC 6455 forbids.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
-pub(super) enum WireError {
+pub(crate) enum WireError {
     #[error("a frame with reserved bits or a reserved opcode")]
     Reserved,
     #[error("a masked frame")]
@@ -28,7 +28,7 @@ pub(super) enum WireError {
 
 /// A whole message, or a control frame.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) enum Incoming {
+pub(crate) enum Incoming {
     Text(String),
     Ping(Vec<u8>),
     Pong(Vec<u8>),
@@ -49,7 +49,7 @@ const KEPT_BYTES: usize = 16 << 10;
 
 /// What has come of a connection's frames.
 #[derive(Debug, Default)]
-pub(super) struct Inbound {
+pub(crate) struct Inbound {
     buffer: Vec<u8>,
     /// Bytes of `buffer` that were read.
     read: usize,
@@ -59,12 +59,12 @@ pub(super) struct Inbound {
 
 impl Inbound {
     /// Takes bytes as they came.
-    pub(super) fn take(&mut self, bytes: &[u8]) {
+    pub(crate) fn take(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
     }
 
     /// Whether a frame or a message has begun and not ended.
-    pub(super) fn is_partial(&self) -> bool {
+    pub(crate) fn is_partial(&self) -> bool {
         self.read < self.buffer.len() || self.message.is_some()
     }
 
@@ -72,7 +72,7 @@ impl Inbound {
     ///
     /// # Errors
     /// The server broke the protocol; nothing more can be read.
-    pub(super) fn next(&mut self) -> Result<Option<Incoming>, WireError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Incoming>, WireError> {
         loop {
             let Some(frame) = frame(&self.buffer[self.read..])? else {
                 self.shrink();
@@ -185,7 +185,7 @@ fn frame(bytes: &[u8]) -> Result<Option<Frame>, WireError> {
 }
 
 /// Appends a text message cut into so many frames, at random bytes.
-pub(super) fn write_text(text: &str, frames: usize, random: &mut Random, into: &mut Vec<u8>) {
+pub(crate) fn write_text(text: &str, frames: usize, random: &mut Random, into: &mut Vec<u8>) {
     let mut cuts: Vec<usize> = (1..frames).map(|_| random.below(text.len() + 1)).collect();
     cuts.sort_unstable();
     cuts.push(text.len());
@@ -199,17 +199,17 @@ pub(super) fn write_text(text: &str, frames: usize, random: &mut Random, into: &
 }
 
 /// Appends a ping.
-pub(super) fn write_ping(content: &[u8], random: &mut Random, into: &mut Vec<u8>) {
+pub(crate) fn write_ping(content: &[u8], random: &mut Random, into: &mut Vec<u8>) {
     write_frame(FIN | PING, content, random, into);
 }
 
 /// Appends the answer to a ping.
-pub(super) fn write_pong(content: &[u8], random: &mut Random, into: &mut Vec<u8>) {
+pub(crate) fn write_pong(content: &[u8], random: &mut Random, into: &mut Vec<u8>) {
     write_frame(FIN | PONG, content, random, into);
 }
 
 /// Appends a close.
-pub(super) fn write_close(code: u16, random: &mut Random, into: &mut Vec<u8>) {
+pub(crate) fn write_close(code: u16, random: &mut Random, into: &mut Vec<u8>) {
     write_frame(FIN | CLOSE, &code.to_be_bytes(), random, into);
 }
 
