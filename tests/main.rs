@@ -8,6 +8,7 @@
 mod architecture;
 mod backend;
 mod balance;
+mod bench;
 mod config;
 mod config_file;
 mod control;

@@ -2,6 +2,7 @@
 
 use crate::cli::ServerFlags;
 use clap::{Args, Subcommand, ValueEnum};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Load a running server, and verify what comes back.
@@ -14,7 +15,178 @@ pub(crate) struct Bench {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Mode {
+    Echo(Echo),
+    Rate(Rate),
+    Fanout(Fanout),
+    Connect(Connect),
+    Im(Im),
     Survive(Survive),
+}
+
+/// Which server is loaded, and how its figures are printed: of all modes but `survive`.
+#[derive(Debug, Args)]
+pub(crate) struct Where {
+    /// Where the server is [default: the first address in its status]. Without its run directory the
+    /// processor time of its workers is not known
+    #[arg(long, value_name = "ws://ADDR/PATH")]
+    pub(crate) url: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) server: ServerFlags,
+}
+
+/// Messages that an echo server sends back, each connection's next behind its last.
+///
+/// Every byte is compared. Exit code 1 if a promise was broken: each is named on a line.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: dunlin bench echo --url ws://127.0.0.1:9502 --connections 500")]
+pub(crate) struct Echo {
+    #[command(flatten)]
+    pub(crate) load: Load,
+    /// Messages of a connection that are under way at once
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) depth: u32,
+    #[command(flatten)]
+    pub(crate) place: Where,
+}
+
+/// Messages that an echo server sends back, so many a second.
+///
+/// The time of each begins when it was due, whether or not the ones before it were answered.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: dunlin bench rate --url ws://127.0.0.1:9502 --rate 50000")]
+pub(crate) struct Rate {
+    #[command(flatten)]
+    pub(crate) load: Load,
+    /// Messages a second of all connections together
+    #[arg(long, value_name = "N", default_value_t = 20_000,
+          value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub(crate) rate: u32,
+    #[command(flatten)]
+    pub(crate) place: Where,
+}
+
+/// Messages that a broadcasting server (the example `ws_broadcast`) sends to every connection.
+///
+/// One connection sends, the next behind the last delivery of the one before. Each connection must get
+/// each message once, in order.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: dunlin bench fanout --url ws://127.0.0.1:9502 --connections 1000")]
+pub(crate) struct Fanout {
+    /// Connections that get each message
+    #[arg(long, value_name = "N", default_value_t = 1_000,
+          value_parser = clap::value_parser!(u32).range(1..=200_000))]
+    pub(crate) connections: u32,
+    #[command(flatten)]
+    pub(crate) message: Message,
+    /// Messages that are under way at once
+    #[arg(long, value_name = "N", default_value_t = 2,
+          value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) depth: u32,
+    #[command(flatten)]
+    pub(crate) place: Where,
+}
+
+/// Connects and upgrades, so many at once, again and again.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: dunlin bench connect --url ws://127.0.0.1:9502 --connections 5000"
+)]
+pub(crate) struct Connect {
+    /// Connections of a round; then all are closed
+    #[arg(long, value_name = "N", default_value_t = 1_000,
+          value_parser = clap::value_parser!(u32).range(1..=200_000))]
+    pub(crate) connections: u32,
+    /// Handshakes under way at once
+    #[arg(long, value_name = "N", default_value_t = 64,
+          value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) under_way: u32,
+    /// How long rounds are begun
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    pub(crate) duration: Duration,
+    #[command(flatten)]
+    pub(crate) place: Where,
+}
+
+/// What a mode with messages that come back sends.
+#[derive(Debug, Args)]
+pub(crate) struct Load {
+    /// Connections that send
+    #[arg(long, value_name = "N", default_value_t = 100,
+          value_parser = clap::value_parser!(u32).range(1..=200_000))]
+    pub(crate) connections: u32,
+    #[command(flatten)]
+    pub(crate) message: Message,
+}
+
+/// Messages of one size, for some time.
+#[derive(Debug, Args)]
+pub(crate) struct Message {
+    /// Bytes of a message's body
+    #[arg(long, value_name = "BYTES", default_value_t = 20,
+          value_parser = clap::value_parser!(u32).range(16..=1_048_576))]
+    pub(crate) size: u32,
+    /// How long it takes; the first second, or fifth, is not measured
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    pub(crate) duration: Duration,
+}
+
+/// The IM server: logins, messages from user to user, and the same at a fixed rate.
+///
+/// Every answer and every message is checked: ids, senders, bodies to the last byte, order, counts.
+/// Exit code 1 if a promise was broken: each is named on a line. The server's rate limits must allow
+/// what is sent: docs/performance.md names the keys.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: dunlin bench im --connections 100 --only send --depth 16")]
+pub(crate) struct Im {
+    #[command(flatten)]
+    pub(crate) load: Load,
+    /// Messages of a user that are under way at once, in the part send
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) depth: u32,
+    /// Messages a second of all users together, in the part rate
+    #[arg(long, value_name = "N", default_value_t = 20_000,
+          value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub(crate) rate: u32,
+    /// Members of the room, in the part room
+    #[arg(long, value_name = "N", default_value_t = 1_000,
+          value_parser = clap::value_parser!(u32).range(2..=200_000))]
+    pub(crate) members: u32,
+    /// Measure these parts alone
+    #[arg(long, value_name = "PART", value_delimiter = ',')]
+    pub(crate) only: Vec<ImPart>,
+    /// Rounds of each part; with a server beside it, they take turns
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: u32,
+    /// The run directory of a `ws_echo` to compare messages with
+    #[arg(long, value_name = "DIR")]
+    pub(crate) echo: Option<PathBuf>,
+    /// The run directory of a `ws_broadcast` to compare the room with
+    #[arg(long, value_name = "DIR")]
+    pub(crate) broadcast: Option<PathBuf>,
+    /// The server's HS256 secret, where it asks for tokens: they are minted here
+    #[arg(long, value_name = "FILE")]
+    pub(crate) secret_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) place: Where,
+}
+
+/// What `bench im` measures.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum ImPart {
+    /// Logins on open connections
+    Login,
+    /// Messages from user to user, each behind the last
+    Send,
+    /// The same at --rate
+    Rate,
+    /// Messages to a room
+    Room,
 }
 
 /// Prove that nothing is lost: verified clients talk to each other while the server is reloaded,

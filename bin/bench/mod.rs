@@ -4,6 +4,7 @@
 
 mod client;
 pub(crate) mod flags;
+mod load;
 mod survive;
 
 use crate::failure::Failure;
@@ -13,6 +14,11 @@ use flags::{Bench, Mode};
 /// `dunlin bench MODE`.
 pub(crate) fn run(bench: &Bench) -> Result<ExitCode, Failure> {
     match &bench.mode {
+        Mode::Echo(flags) => load::echo(flags),
+        Mode::Rate(flags) => load::rate(flags),
+        Mode::Fanout(flags) => load::fanout(flags),
+        Mode::Connect(flags) => load::connect(flags),
+        Mode::Im(flags) => load::im::run(flags),
         Mode::Survive(flags) => survive::run(flags),
     }
 }

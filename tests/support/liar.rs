@@ -1,5 +1,5 @@
-//! A server that speaks just enough of the IM protocol to be loaded by `dunlin bench survive`, and
-//! that lies once, as it is told. Not dunlin: what is tested with it is who watches.
+//! A server that speaks just enough of the IM protocol to be loaded by `dunlin bench`, or repeats what
+//! it hears, and that lies once, as it is told. Not dunlin: what is tested with it is who watches.
 
 use serde_json::{Value as Json, json};
 use std::collections::HashMap;
@@ -33,6 +33,17 @@ pub(crate) enum Lie {
     Refuse,
 }
 
+/// What it does with what it hears.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Speech {
+    /// Serves it, as the IM does.
+    Im,
+    /// Says it again to who said it.
+    Echo,
+    /// Says it again to everybody.
+    Broadcast,
+}
+
 /// See the module. Its threads end with their connections, or with the test.
 #[derive(Debug)]
 pub(crate) struct Liar {
@@ -42,6 +53,7 @@ pub(crate) struct Liar {
 
 #[derive(Debug)]
 struct State {
+    speech: Speech,
     lie: Lie,
     /// Messages to be served before it lies.
     truths: u32,
@@ -58,11 +70,17 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 impl Liar {
     pub(crate) fn start(lie: Lie) -> Self {
+        Self::speaking(Speech::Im, lie)
+    }
+
+    pub(crate) fn speaking(speech: Speech, lie: Lie) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
         let address = listener.local_addr().expect("its address");
         let users = HashMap::new();
         let (held, last_id) = (None, 0);
-        let state = State { lie, truths: 40, told: false, accepted: 0, users, held, last_id };
+        let truths = if speech == Speech::Im { 40 } else { 10 };
+        let (told, accepted) = (false, 0);
+        let state = State { speech, lie, truths, told, accepted, users, held, last_id };
         let state = Arc::new(Mutex::new(state));
         let shared = Arc::clone(&state);
         thread::spawn(move || {
@@ -92,9 +110,14 @@ fn serve(stream: TcpStream, state: &Mutex<State>) -> tungstenite::Result<()> {
     stream.set_nodelay(true)?;
     let Ok(mut socket) = tungstenite::accept(stream) else { return Ok(()) };
     socket.get_ref().set_read_timeout(Some(LOOK_EVERY))?;
-    socket.send(Message::text(r#"{"jsonrpc":"2.0","method":"hello","params":{}}"#))?;
     let (tell, told) = mpsc::channel();
     let mut user = String::new();
+    if lock(state).speech == Speech::Im {
+        socket.send(Message::text(r#"{"jsonrpc":"2.0","method":"hello","params":{}}"#))?;
+    } else {
+        user = format!("{:?}", socket.get_ref().peer_addr()?);
+        lock(state).users.insert(user.clone(), tell.clone());
+    }
     let outcome = talk(&mut socket, &mut user, &tell, &told, state);
     lock(state).users.remove(&user);
     outcome
@@ -117,6 +140,12 @@ fn talk(
             Err(tungstenite::Error::Io(error)) if is_timeout(&error) => continue,
             Err(error) => return Err(error),
         };
+        if lock(state).speech != Speech::Im {
+            if lock(state).repeat(user, &text) {
+                return Ok(());
+            }
+            continue;
+        }
         let request: Json = serde_json::from_str(&text).expect("JSON");
         let params = &request["params"];
         let result = match request["method"].as_str().expect("a method") {
@@ -206,6 +235,36 @@ impl State {
         }
         deliver(&text);
         answer(1)
+    }
+
+    /// Says a text again; true: the connection ends instead.
+    fn repeat(&mut self, from: &str, text: &str) -> bool {
+        let held = self.held.take_if(|(sender, ..)| sender == from);
+        let lies = held.is_none() && self.lies_now(text);
+        match self.lie {
+            Lie::Close if lies => return true,
+            Lie::Swap if lies => {
+                self.held = Some((from.to_owned(), String::new(), text.to_owned()));
+                return false;
+            }
+            _ => {}
+        }
+        let everybody = self.speech == Speech::Broadcast;
+        let mut lies = lies;
+        for (_, inbox) in self.users.iter().filter(|(user, _)| everybody || *user == from) {
+            // About one of them, if there are several.
+            let said = match (self.lie, std::mem::take(&mut lies)) {
+                (Lie::Drop, true) => vec![],
+                (Lie::Double, true) => vec![text.to_owned(); 2],
+                (Lie::Damage, true) => vec![text.replacen(DAMAGED, "#", 1)],
+                _ => vec![text.to_owned()],
+            };
+            let behind = held.iter().map(|(_, _, text)| text.clone());
+            for text in said.into_iter().chain(behind) {
+                let _ = inbox.send(text);
+            }
+        }
+        false
     }
 
     /// Whether this is the message it lies about.

@@ -80,7 +80,7 @@ pub(crate) struct Connection {
     pub(crate) wakes_at: Moment,
     /// Numbers of the pings that may still be answered.
     pub(crate) pings: VecDeque<u64>,
-    inbound: Inbound,
+    pub(crate) inbound: Inbound,
     /// The answer to the upgrade, as far as it came.
     answer: Vec<u8>,
     /// A write failed.
@@ -171,7 +171,7 @@ impl Connection {
         }
     }
 
-    /// Reads once, at most what `into` holds; false: nothing is there now.
+    /// Reads once, at most what `into` holds; false: nothing more is there now.
     ///
     /// # Errors
     /// The connection is over.
@@ -185,7 +185,9 @@ impl Connection {
             }
             Ok(length) => {
                 self.inbound.take(&into[..length]);
-                Ok(true)
+                // Less than was asked for is all there is: the next bytes raise an event of their own.
+                self.readable = length == into.len();
+                Ok(self.readable)
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

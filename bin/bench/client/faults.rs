@@ -21,6 +21,8 @@ pub(crate) enum Fault {
     Disconnected,
     /// A connect that was refused, reset, turned away, or never answered.
     Refused,
+    /// A request that the server's rate limits refused: what was to be loaded was not.
+    Limited,
     /// A deed that the server refused, or that failed.
     Deed,
     /// Presence that stayed wrong.
@@ -31,7 +33,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// Every one, in the order of the report.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Disconnected,
         Self::Refused,
         Self::Lost,
@@ -40,6 +42,7 @@ impl Fault {
         Self::Reordered,
         Self::Damaged,
         Self::Untrue,
+        Self::Limited,
         Self::Presence,
         Self::Stall,
         Self::Deed,
@@ -56,6 +59,7 @@ impl Fault {
             Self::Untrue => "untrue",
             Self::Disconnected => "disconnected",
             Self::Refused => "refused",
+            Self::Limited => "limited",
             Self::Deed => "deed",
             Self::Presence => "presence",
             Self::Stall => "stall",
@@ -73,6 +77,9 @@ impl Fault {
             Self::Untrue => "answers that were not true",
             Self::Disconnected => "connections closed without a reason",
             Self::Refused => "connects refused, reset or not answered",
+            Self::Limited => {
+                "requests refused with -32002: raise the server's rate limits for this"
+            }
             Self::Deed => "deeds refused or failed",
             Self::Presence => "answers in which presence stayed wrong after a kill",
             Self::Stall => "answers later than --max-stall",

@@ -18,6 +18,11 @@ impl Moment {
         Self(self.0.saturating_add(us))
     }
 
+    /// This much later.
+    pub(crate) fn plus(self, more: Duration) -> Self {
+        self.plus_us(u64::try_from(more.as_micros()).unwrap_or(u64::MAX))
+    }
+
     /// So many milliseconds later.
     pub(crate) fn plus_ms(self, ms: u64) -> Self {
         self.plus_us(ms.saturating_mul(1_000))

@@ -12,6 +12,8 @@ pub(crate) struct Outbound {
     parts: VecDeque<Part>,
     /// Bytes of the first part that were written.
     written: usize,
+    /// The buffer of a part that has left.
+    spare: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -19,6 +21,9 @@ struct Part {
     due: Moment,
     bytes: Vec<u8>,
 }
+
+/// A buffer that is empty keeps no more than this.
+const KEPT_BYTES: usize = 16 << 10;
 
 impl Outbound {
     /// The earliest moment at which bytes pushed now could leave.
@@ -31,7 +36,9 @@ impl Outbound {
         if let Some(last) = self.parts.back_mut().filter(|last| last.due >= due) {
             last.bytes.extend_from_slice(bytes);
         } else if !bytes.is_empty() {
-            self.parts.push_back(Part { due, bytes: bytes.to_vec() });
+            let mut part = std::mem::take(&mut self.spare);
+            part.extend_from_slice(bytes);
+            self.parts.push_back(Part { due, bytes: part });
         }
     }
 
@@ -47,7 +54,12 @@ impl Outbound {
     pub(crate) fn wrote(&mut self, bytes: usize) {
         self.written += bytes;
         if self.parts.front().is_some_and(|first| self.written >= first.bytes.len()) {
-            self.parts.pop_front();
+            if let Some(mut part) =
+                self.parts.pop_front().filter(|part| part.bytes.capacity() <= KEPT_BYTES)
+            {
+                part.bytes.clear();
+                self.spare = part.bytes;
+            }
             self.written = 0;
         }
     }

@@ -62,6 +62,13 @@ impl Sent<'_> {
     }
 }
 
+/// The result of `login`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct LoggedIn<'a> {
+    #[serde(borrow)]
+    pub(crate) user: Cow<'a, str>,
+}
+
 /// The result of `presence`.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Presence<'a> {
@@ -127,10 +134,29 @@ fn message_id(text: &str) -> Option<u64> {
     u64::from_str_radix(text, 16).ok().filter(|_| text.len() == 16)
 }
 
+/// What a client logs in with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Credential<'a> {
+    /// The open mode: who it says it is.
+    User(&'a str),
+    /// A token that says who it is.
+    Token(&'a str),
+}
+
 /// Writes `login`.
-pub(crate) fn login(id: u64, user: &str, into: &mut String) {
+pub(crate) fn login(id: u64, credential: Credential<'_>, into: &mut String) {
     call(id, "login", into);
-    let _ = write!(into, r#"{{"user":"{user}","device":{{"id":"survive"}}}}}}"#);
+    let (name, value) = match credential {
+        Credential::User(user) => ("user", user),
+        Credential::Token(token) => ("token", token),
+    };
+    let _ = write!(into, r#"{{"{name}":"{value}","device":{{"id":"bench"}}}}}}"#);
+}
+
+/// Writes `logout`.
+pub(crate) fn logout(id: u64, into: &mut String) {
+    call(id, "logout", into);
+    into.push_str("{}}");
 }
 
 /// Writes `ping`.
@@ -176,8 +202,11 @@ mod tests {
 
     #[test]
     fn requests_are_those_of_the_protocol() {
-        let asked = parsed(|text| login(1, "ann", text));
-        assert_eq!(asked["params"], json!({"user": "ann", "device": {"id": "survive"}}));
+        let asked = parsed(|text| login(1, Credential::User("ann"), text));
+        assert_eq!(asked["params"], json!({"user": "ann", "device": {"id": "bench"}}));
+        let asked = parsed(|text| login(1, Credential::Token("a.b.c"), text));
+        assert_eq!(asked["params"], json!({"token": "a.b.c", "device": {"id": "bench"}}));
+        assert_eq!(parsed(|text| logout(2, text))["method"], "logout");
         assert_eq!(parsed(|text| ping(2, text))["params"], json!({}));
         let asked = parsed(|text| presence(3, ["a", "b"].into_iter(), text));
         assert_eq!((&asked["id"], &asked["params"]["users"]), (&json!(3), &json!(["a", "b"])));

@@ -35,10 +35,18 @@ pub(crate) fn find_target(
     match named {
         Some(target) if !must_run => Ok(target),
         named => {
-            let status = control::read_status(run_dir, STATUS_TIMEOUT)?;
+            let status = read_status(run_dir)?;
             named.map_or_else(|| listens(&status), Ok)
         }
     }
+}
+
+/// The status of the server of this run directory.
+///
+/// # Errors
+/// None is running, or it does not write.
+pub(crate) fn read_status(run_dir: &Path) -> Result<String, Failure> {
+    Ok(control::read_status(run_dir, STATUS_TIMEOUT)?)
 }
 
 /// The first address that a status names.

@@ -3,6 +3,7 @@
 //! Pure: bytes in, bytes out. Reads strictly: what a server must not send is an error that says what.
 
 use super::random::Random;
+use std::ops::Range;
 use thiserror::Error;
 
 /// What a server sent that RFC 6455 forbids.
@@ -36,6 +37,26 @@ pub(crate) enum Incoming {
     Close(u16),
 }
 
+/// The same where it lies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Heard<'a> {
+    Text(&'a str),
+    Ping(&'a [u8]),
+    Pong(&'a [u8]),
+    Close(u16),
+}
+
+impl From<Heard<'_>> for Incoming {
+    fn from(heard: Heard<'_>) -> Self {
+        match heard {
+            Heard::Text(text) => Self::Text(text.to_owned()),
+            Heard::Ping(content) => Self::Ping(content.to_owned()),
+            Heard::Pong(content) => Self::Pong(content.to_owned()),
+            Heard::Close(code) => Self::Close(code),
+        }
+    }
+}
+
 const TEXT: u8 = 1;
 const BINARY: u8 = 2;
 const CLOSE: u8 = 8;
@@ -53,8 +74,17 @@ pub(crate) struct Inbound {
     buffer: Vec<u8>,
     /// Bytes of `buffer` that were read.
     read: usize,
-    message: Option<Vec<u8>>,
+    /// The fragments of a message that came, while more are to come, and until the next has begun.
+    message: Vec<u8>,
+    is_fragmented: bool,
     closed: bool,
+}
+
+/// Where a whole message lies, or a control frame.
+enum Place {
+    /// Between these bytes of the buffer.
+    Frame(u8, Range<usize>),
+    Message,
 }
 
 impl Inbound {
@@ -65,14 +95,22 @@ impl Inbound {
 
     /// Whether a frame or a message has begun and not ended.
     pub(crate) fn is_partial(&self) -> bool {
-        self.read < self.buffer.len() || self.message.is_some()
+        self.read < self.buffer.len() || self.is_fragmented
+    }
+
+    /// The next message or control frame that has wholly come, a copy of it.
+    ///
+    /// # Errors
+    /// The server broke the protocol; nothing more can be read.
+    pub(crate) fn next(&mut self) -> Result<Option<Incoming>, WireError> {
+        self.hear().map(|heard| heard.map(Incoming::from))
     }
 
     /// The next message or control frame that has wholly come.
     ///
     /// # Errors
     /// The server broke the protocol; nothing more can be read.
-    pub(crate) fn next(&mut self) -> Result<Option<Incoming>, WireError> {
+    pub(crate) fn hear(&mut self) -> Result<Option<Heard<'_>>, WireError> {
         loop {
             let Some(frame) = frame(&self.buffer[self.read..])? else {
                 self.shrink();
@@ -83,54 +121,42 @@ impl Inbound {
             }
             let start = self.read + frame.head_bytes;
             self.read = start + frame.content_bytes;
-            let content = self.buffer[start..self.read].to_vec();
-            if let Some(whole) = self.frame(frame.first, content)? {
-                return Ok(Some(whole));
+            match self.place(frame.first, start..self.read)? {
+                None => {}
+                Some(Place::Message) => return text(&self.message).map(Some),
+                Some(Place::Frame(TEXT, content)) => return text(&self.buffer[content]).map(Some),
+                Some(Place::Frame(opcode, content)) => {
+                    let content = &self.buffer[content];
+                    self.closed |= opcode == CLOSE;
+                    return control(opcode, content).map(Some);
+                }
             }
         }
     }
 
-    fn frame(&mut self, first: u8, content: Vec<u8>) -> Result<Option<Incoming>, WireError> {
+    /// Where what is whole with this frame lies.
+    fn place(&mut self, first: u8, content: Range<usize>) -> Result<Option<Place>, WireError> {
         let last = first & FIN != 0;
-        match (first & 0x0F, self.message.take()) {
-            (TEXT, None) if last => return text(content).map(Some),
-            (TEXT, None) => self.message = Some(content),
-            (0, Some(mut message)) => {
-                message.extend_from_slice(&content);
-                if message.len() as u64 > MESSAGE_MAX_BYTES {
+        match (first & 0x0F, self.is_fragmented) {
+            (TEXT, false) if last => return Ok(Some(Place::Frame(TEXT, content))),
+            (TEXT, false) => {
+                self.message.clear();
+                self.message.extend_from_slice(&self.buffer[content]);
+                self.is_fragmented = true;
+            }
+            (0, true) => {
+                self.message.extend_from_slice(&self.buffer[content]);
+                if self.message.len() as u64 > MESSAGE_MAX_BYTES {
                     return Err(WireError::Length);
                 }
-                if last {
-                    return text(message).map(Some);
-                }
-                self.message = Some(message);
+                self.is_fragmented = !last;
+                return Ok(last.then_some(Place::Message));
             }
-            (BINARY, None) => return Err(WireError::Binary),
+            (BINARY, false) => return Err(WireError::Binary),
             (0 | TEXT | BINARY, _) => return Err(WireError::Fragment),
-            (control, message) => {
-                self.message = message;
-                return self.control(control, content).map(Some);
-            }
+            (opcode, _) => return Ok(Some(Place::Frame(opcode, content))),
         }
         Ok(None)
-    }
-
-    fn control(&mut self, opcode: u8, content: Vec<u8>) -> Result<Incoming, WireError> {
-        match opcode {
-            PING => Ok(Incoming::Ping(content)),
-            PONG => Ok(Incoming::Pong(content)),
-            CLOSE => {
-                self.closed = true;
-                match *content.as_slice() {
-                    [] => Ok(Incoming::Close(1005)),
-                    [high, low, ref reason @ ..] if std::str::from_utf8(reason).is_ok() => {
-                        Ok(Incoming::Close(u16::from_be_bytes([high, low])))
-                    }
-                    _ => Err(WireError::BadControl),
-                }
-            }
-            _ => Err(WireError::Reserved),
-        }
     }
 
     /// Forgets what was read.
@@ -143,8 +169,21 @@ impl Inbound {
     }
 }
 
-fn text(content: Vec<u8>) -> Result<Incoming, WireError> {
-    String::from_utf8(content).map(Incoming::Text).map_err(|_| WireError::Utf8)
+fn text(content: &[u8]) -> Result<Heard<'_>, WireError> {
+    std::str::from_utf8(content).map(Heard::Text).map_err(|_| WireError::Utf8)
+}
+
+fn control(opcode: u8, content: &[u8]) -> Result<Heard<'_>, WireError> {
+    match (opcode, content) {
+        (PING, _) => Ok(Heard::Ping(content)),
+        (PONG, _) => Ok(Heard::Pong(content)),
+        (CLOSE, []) => Ok(Heard::Close(1005)),
+        (CLOSE, [high, low, reason @ ..]) if std::str::from_utf8(reason).is_ok() => {
+            Ok(Heard::Close(u16::from_be_bytes([*high, *low])))
+        }
+        (CLOSE, _) => Err(WireError::BadControl),
+        _ => Err(WireError::Reserved),
+    }
 }
 
 struct Frame {
@@ -186,6 +225,9 @@ fn frame(bytes: &[u8]) -> Result<Option<Frame>, WireError> {
 
 /// Appends a text message cut into so many frames, at random bytes.
 pub(crate) fn write_text(text: &str, frames: usize, random: &mut Random, into: &mut Vec<u8>) {
+    if frames <= 1 {
+        return write_frame(FIN | TEXT, text.as_bytes(), random, into);
+    }
     let mut cuts: Vec<usize> = (1..frames).map(|_| random.below(text.len() + 1)).collect();
     cuts.sort_unstable();
     cuts.push(text.len());
@@ -229,7 +271,13 @@ fn write_frame(first: u8, content: &[u8], random: &mut Random, into: &mut Vec<u8
     let [a, b, c, d, ..] = random.next().to_le_bytes();
     let mask = [a, b, c, d];
     into.extend_from_slice(&mask);
-    into.extend(content.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
+    let start = into.len();
+    into.extend_from_slice(content);
+    for four in into[start..].chunks_mut(mask.len()) {
+        for (byte, key) in four.iter_mut().zip(mask) {
+            *byte ^= key;
+        }
+    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::bench::client::connection::LifeId;
 use crate::bench::client::connection::{Connection, Over, Stage};
 use crate::bench::client::faults::Fault;
 use crate::bench::client::moment::Moment;
-use crate::bench::client::protocol::{self, Said};
+use crate::bench::client::protocol::{self, Credential, Said};
 use crate::bench::client::wire::{self, Incoming};
 use serde_json::value::RawValue;
 
@@ -70,11 +70,10 @@ impl Load {
         let outcome = connection.read(&mut input[..most]);
         self.input = input;
         self.hear(client, connection, now)?;
-        if outcome? {
-            let until = now.plus_us(self.random.between(1_000, 100_000));
-            self.clients[client].slow_until = Some(until);
-            self.later(until, client, Due::Read);
-        }
+        outcome?;
+        let until = now.plus_us(self.random.between(1_000, 100_000));
+        self.clients[client].slow_until = Some(until);
+        self.later(until, client, Due::Read);
         self.write(client, connection, now);
         Ok(())
     }
@@ -126,7 +125,8 @@ impl Load {
                 connection.stage = Stage::LoggingIn;
                 let id = self.ledger.ask(connection.life, Asked::Login, now);
                 let mut text = String::new();
-                protocol::login(id, &self.user(connection.life), &mut text);
+                let user = self.user(connection.life);
+                protocol::login(id, Credential::User(&user), &mut text);
                 self.push_whole(connection, &text, now);
             }
             Some(Said::Message(message)) => {

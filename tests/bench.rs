@@ -1,0 +1,200 @@
+//! `dunlin bench` without `survive`: each mode in small against a server that keeps its promises, and
+//! against one that lies, which must be caught.
+
+use crate::support::Server;
+use crate::support::liar::{Liar, Lie, Speech};
+use crate::support::process::{self, Ended};
+use crate::support::server::dunlin;
+use serde_json::Value as Json;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+fn report(ended: &Ended) -> Json {
+    serde_json::from_str(&ended.stdout)
+        .unwrap_or_else(|error| panic!("no report: {error}: {ended:?}"))
+}
+
+/// `dunlin bench im` of a server; what it printed must say that every promise was kept.
+fn im(server: &Server, flags: &[&str]) -> Json {
+    let words = ["bench", "im", "--json", "--connections", "20", "--duration", "700ms"];
+    let ended = server.verb(&[&words, flags].concat());
+    assert_eq!((ended.code, &*ended.stderr), (Some(0), ""), "{ended:?}");
+    let report = report(&ended);
+    assert_eq!((&report["mode"], &report["kept"]), (&"im".into(), &true.into()), "{report}");
+    report
+}
+
+fn number(value: &Json) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("no number: {value}"))
+}
+
+#[test]
+fn im_measures_logins_messages_and_a_fixed_rate() {
+    let server = Server::start("[server]\nworkers = 2");
+    let report = im(&server, &["--rate", "500", "--only", "login,send,rate"]);
+    let parts = &report["parts"];
+    for part in ["login", "send", "rate"] {
+        let part = &parts[part];
+        assert!(number(&part["count"]) >= 20.0 && number(&part["per_second"]) > 0.0, "{report}");
+        assert!(number(&part["server_cpu_us"]) > 0.0, "{report}");
+        assert_eq!(part["workers"], 2, "{report}");
+        let at = |name: &str| number(&part["latency"][name]);
+        assert!(0.0 < at("p50_ms") && at("p50_ms") <= at("p99_ms"), "{report}");
+        assert!(at("p99_ms") <= at("max_ms"), "{report}");
+    }
+    // The fifth that is not measured is sent, too.
+    let sent = number(&parts["rate"]["late"]["sent"]);
+    assert!((250.0..=290.0).contains(&sent), "500 a second for 0.56 s: {report}");
+    assert_eq!(number(&parts["send"]["late"]["sent"]), 0.0, "nothing was due: {report}");
+    // What the clients counted the server has counted, too; it received the requests behind them.
+    assert!(server.status().messages_out() as f64 >= 2.0 * number(&parts["send"]["count"]));
+}
+
+#[test]
+fn im_is_compared_with_an_echo_in_turn() {
+    let server = Server::start("[server]\nworkers = 1");
+    // An IM server is no echo server, and found out at once.
+    let run_dir = server.run_dir();
+    let run_dir = run_dir.to_str().expect("UTF-8");
+    let words = ["bench", "im", "--json", "--duration", "500ms", "--only", "send", "--echo"];
+    let ended = server.verb(&[&words[..], &[run_dir]].concat());
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert_eq!(report(&ended)["broken"][0], "damaged", "{ended:?}");
+}
+
+#[test]
+fn im_mints_the_tokens_it_logs_in_with() {
+    let starter = Server::configure("[auth]\nmode = \"token\"\nsecret_file = \"s.key\"");
+    let secret = starter.dir().path().join("s.key");
+    fs::write(&secret, "0123456789abcdef0123456789abcdef").expect("a file");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).expect("its mode");
+    let server = starter.start();
+    let path = secret.to_str().expect("UTF-8");
+    im(&server, &["--only", "send", "--secret-file", path]);
+    let ended = server.verb(&["bench", "im", "--json", "--duration", "100ms"]);
+    assert_eq!(ended.code, Some(1), "who brings no token is not let in: {ended:?}");
+    assert_eq!(report(&ended)["broken"][0], "untrue", "{ended:?}");
+}
+
+#[test]
+fn connects_are_counted() {
+    let server = Server::start("[server]\nworkers = 1");
+    let words = ["bench", "connect", "--json", "--connections", "50", "--duration", "200ms"];
+    let ended = server.verb(&words);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let part = &report(&ended)["parts"]["connect"];
+    let count = number(&part["count"]);
+    assert!(count >= 50.0 && count % 50.0 == 0.0, "whole rounds: {part}");
+    server.wait_until("all are gone", |status| status.connections() == 0);
+    assert!(server.status().number("/workers/0/accepted") as f64 >= count);
+}
+
+#[test]
+fn the_table_for_people_has_the_figures_of_each_part() {
+    let server = Server::start("[server]\nworkers = 1");
+    let words = ["bench", "im", "--connections", "4", "--duration", "200ms", "--only", "send"];
+    let ended = server.verb(&words);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    for words in ["p99.9", "µs server", "send       generator busy", "load average"] {
+        assert!(ended.stdout.contains(words), "{words:?}: {}", ended.stdout);
+    }
+}
+
+#[test]
+fn without_a_server_or_with_wrong_flags_nothing_is_begun() {
+    let server = Server::start("[server]\nworkers = 1");
+    for flags in [
+        &["echo", "--size", "15"][..],
+        &["echo", "--connections", "0"],
+        &["rate", "--rate", "0"],
+        &["fanout", "--url", "http://127.0.0.1/"],
+        &["connect", "--duration", "1"],
+        &["im", "--only", "dance"],
+        &["im", "--secret-file", "/nowhere/at/all"],
+    ] {
+        let ended = server.verb(&[&["bench"], flags].concat());
+        assert_eq!((ended.code, &*ended.stdout), (Some(2), ""), "{ended:?}");
+    }
+    let nowhere = server.dir().path().join("nowhere");
+    for mode in ["echo", "rate", "fanout", "connect", "im"] {
+        let mut command = dunlin();
+        command.args(["bench", mode, "--run-dir"]).arg(&nowhere);
+        assert_eq!(process::run(&mut command).code, Some(3), "{mode}");
+    }
+}
+
+/// A run of these words against a server that lies once: the exit code, and the names of the broken
+/// promises.
+fn caught(words: &[&str], speech: Speech, lie: Lie) -> (Option<i32>, Vec<String>) {
+    let liar = Liar::speaking(speech, lie);
+    let url = format!("ws://{}/ws", liar.address);
+    let mut command = dunlin();
+    command.arg("bench").args(words).args(["--json", "--connections", "4", "--size", "80"]);
+    command.args(["--duration", "800ms", "--url", &url]);
+    let ended = process::run(&mut command);
+    assert_eq!(liar.has_lied(), lie != Lie::None, "{lie:?}: {ended:?}");
+    let report = report(&ended);
+    let broken = serde_json::from_value(report["broken"].clone()).expect("a list of names");
+    (ended.code, broken)
+}
+
+fn named(names: &[&str]) -> (Option<i32>, Vec<String>) {
+    let code = if names.is_empty() { 0 } else { 1 };
+    (Some(code), names.iter().map(|name| (*name).to_owned()).collect())
+}
+
+const IM: &[&str] = &["im", "--only", "send", "--depth", "4"];
+const ECHO: &[&str] = &["echo", "--depth", "4"];
+const ECHO_ONE: &[&str] = &["echo"];
+const FANOUT: &[&str] = &["fanout", "--depth", "1"];
+
+#[test]
+fn honest_servers_keep_their_promises() {
+    assert_eq!(caught(IM, Speech::Im, Lie::None), named(&[]));
+    assert_eq!(caught(ECHO, Speech::Echo, Lie::None), named(&[]));
+    assert_eq!(caught(&["rate", "--rate", "500"], Speech::Echo, Lie::None), named(&[]));
+    assert_eq!(caught(FANOUT, Speech::Broadcast, Lie::None), named(&[]));
+}
+
+#[test]
+fn a_lost_message_is_caught() {
+    assert_eq!(caught(IM, Speech::Im, Lie::Drop), named(&["lost"]));
+    assert_eq!(caught(ECHO_ONE, Speech::Echo, Lie::Drop), named(&["lost"]));
+    assert_eq!(caught(FANOUT, Speech::Broadcast, Lie::Drop), named(&["lost"]));
+}
+
+#[test]
+fn a_doubled_message_is_caught() {
+    assert_eq!(caught(IM, Speech::Im, Lie::Double), named(&["doubled"]));
+    assert_eq!(caught(ECHO, Speech::Echo, Lie::Double), named(&["doubled"]));
+    assert_eq!(caught(FANOUT, Speech::Broadcast, Lie::Double), named(&["doubled"]));
+}
+
+#[test]
+fn swapped_messages_are_caught() {
+    assert_eq!(caught(IM, Speech::Im, Lie::Swap), named(&["reordered"]));
+    assert_eq!(caught(ECHO, Speech::Echo, Lie::Swap), named(&["reordered"]));
+    let fanout = &["fanout", "--depth", "2"];
+    assert_eq!(caught(fanout, Speech::Broadcast, Lie::Swap), named(&["reordered"]));
+}
+
+#[test]
+fn a_damaged_byte_is_caught() {
+    assert_eq!(caught(IM, Speech::Im, Lie::Damage), named(&["damaged"]));
+    assert_eq!(caught(ECHO, Speech::Echo, Lie::Damage), named(&["damaged"]));
+    assert_eq!(caught(FANOUT, Speech::Broadcast, Lie::Damage), named(&["damaged"]));
+}
+
+#[test]
+fn what_only_the_im_promises_is_checked() {
+    assert_eq!(caught(IM, Speech::Im, Lie::Silent), named(&["unanswered"]));
+    assert_eq!(caught(IM, Speech::Im, Lie::Deny), named(&["untrue"]));
+}
+
+#[test]
+fn a_closed_or_refused_connection_is_caught() {
+    // Or somebody is told first that the one who wrote to him is gone.
+    assert_eq!(caught(IM, Speech::Im, Lie::Close).0, Some(1));
+    assert_eq!(caught(ECHO, Speech::Echo, Lie::Close), named(&["disconnected"]));
+    assert_eq!(caught(ECHO, Speech::Echo, Lie::Refuse), named(&["refused"]));
+}
