@@ -38,7 +38,9 @@ pub fn check_name(text: &str) -> Result<(), IdError> {
     if text.len() > NAME_MAX {
         return Err(IdError::TooLong);
     }
-    if text.chars().any(char::is_control) {
+    // Nearly all names are plain ASCII, which a look at each byte tells.
+    let is_plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if !is_plain && text.chars().any(char::is_control) {
         return Err(IdError::ControlCharacter);
     }
     Ok(())

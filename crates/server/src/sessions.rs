@@ -166,6 +166,25 @@ impl Sessions {
         self.rows.read(conn.row())
     }
 
+    /// [`Sessions::read`] into a row that is there, which saves an allocation. If the connection is gone,
+    /// false, and `row` has no meaning.
+    pub fn read_into(&self, conn: ConnId, row: &mut Row) -> bool {
+        self.rows.read_into(conn.row(), row)
+    }
+
+    /// A row of zeros and empty texts, for [`Sessions::read_into`].
+    #[must_use]
+    pub fn empty_row(&self) -> Row {
+        Row::empty(&self.schema)
+    }
+
+    /// Whether a text column of a connection's row has this text; false if the connection is gone.
+    /// Copies nothing.
+    #[must_use]
+    pub fn str_is(&self, conn: ConnId, column: ColumnId, text: &str) -> bool {
+        self.rows.str_is(conn.row(), column, text)
+    }
+
     /// Writes columns of a connection's row, all or nothing. Only the worker that serves it may.
     ///
     /// # Errors

@@ -25,7 +25,9 @@ use crate::free_hints::FreeHints;
 use crate::layout::{LayoutError, RowsLayout};
 use crate::schema::{ColumnId, CounterId, Schema};
 use crate::sync::AtomicU64;
-use crate::value::{Draft, Row, Value, ValueRef, WriteError, check, is_whole, load, load_tail};
+use crate::value::{
+    Draft, Row, Value, ValueRef, WriteError, check, is_whole, load, load_tail, tail_is,
+};
 use crate::word::{Head, RowState, halves, high_half, low_half};
 
 pub use expiry::{Sweep, Swept};
@@ -265,6 +267,21 @@ impl Rows {
             }
         });
         copied.is_some()
+    }
+
+    /// Whether a string or bytes column has this text, compared where it lies: no copy, no allocation.
+    /// False if the row is gone; no other column has a text.
+    #[must_use]
+    pub fn str_is(&self, id: RowId, column: ColumnId, text: &str) -> bool {
+        let slot = self.schema.slot(column);
+        if !matches!(slot.kind, crate::ColumnKind::Str(_) | crate::ColumnKind::Bytes(_)) {
+            return false;
+        }
+        let same = self.snapshot(id, |words| match words {
+            Some(words) => tail_is(slot, words, text.as_bytes()),
+            None => text.is_empty(),
+        });
+        same.unwrap_or(false)
     }
 
     /// Sets some columns, all or none of them, also under `kill -9`. The others keep their values.

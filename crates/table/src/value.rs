@@ -12,7 +12,7 @@ use crate::schema::{ColumnId, ColumnKind, Schema, Slot};
 use crate::sync::AtomicU64;
 use crate::word::{WORD_BYTES, index_of, word_of};
 
-pub(crate) use bytes::{into_text, last_word, load_bytes, store_at, store_bytes};
+pub(crate) use bytes::{are_stored, into_text, last_word, load_bytes, store_at, store_bytes};
 use bytes::{take_over, valid_text};
 
 /// A value of its own.
@@ -389,6 +389,13 @@ pub(crate) fn load(slot: &Slot, words: &[AtomicU64]) -> Value {
         }
         ColumnKind::Int | ColumnKind::Counter => Value::Int(first.cast_signed()),
     }
+}
+
+/// Whether a string or bytes column has these bytes. What is compared may be torn; the caller checks
+/// that before it believes the answer.
+pub(crate) fn tail_is(slot: &Slot, words: &[AtomicU64], bytes: &[u8]) -> bool {
+    words[slot.offset].load(Relaxed) == word_of(bytes.len())
+        && are_stored(&words[slot.tail..], bytes)
 }
 
 /// Appends the bytes of a string or bytes column to `out`; they may be torn.

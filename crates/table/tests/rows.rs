@@ -149,6 +149,29 @@ fn every_row_can_be_rewritten_while_all_are_taken() {
 }
 
 #[test]
+fn a_text_is_compared_where_it_lies() {
+    let schema = Schema::builder().int("n").string("s", 20).bytes("b", 8).build().unwrap();
+    let words = heap_words(Rows::words_needed(&schema, 2).unwrap());
+    let rows = Rows::new(schema.clone(), 2, words).unwrap();
+    let [n, s, b] = ["n", "s", "b"].map(|name| schema.column(name).unwrap());
+    let id = rows.claim(1).unwrap();
+    assert!(rows.str_is(id, s, "") && !rows.str_is(id, s, "x"), "a row nobody has written");
+    assert!(!rows.str_is(id, n, ""), "a number is no text");
+    for text in ["", "a", "exactly8", "exactly8b", "sixteen bytes of", "twenty bytes of text"] {
+        rows.write(id, &[(s, text.into()), (b, ValueRef::Bytes(b"exactly8"))]).unwrap();
+        assert!(rows.str_is(id, s, text) && rows.str_is(id, b, "exactly8"), "{text}");
+        // One more, one less, another one; what was there before is not seen behind the end.
+        let mut others = vec![format!("{text}x"), format!("{text}\0")];
+        if let Some((last, _)) = text.char_indices().next_back() {
+            others.extend([text[..last].to_owned(), format!("{}x", &text[..last])]);
+        }
+        assert!(others.iter().all(|other| !rows.str_is(id, s, other)), "{text}");
+    }
+    rows.free(id);
+    assert!(!rows.str_is(id, s, "twenty bytes of text"), "it is gone");
+}
+
+#[test]
 fn a_writer_that_panics_gives_its_block_back() {
     let rows = rows(1);
     let id = rows.claim(1).unwrap();

@@ -9,7 +9,6 @@ use crate::protocol::params::{self, Target};
 use crate::protocol::reply::{Done, Sent};
 use crate::protocol::{CallError, Code};
 use crate::router::{self, Route};
-use crate::tables::LiveSession;
 use dunlin_server::{ConnId, Message};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -88,15 +87,15 @@ impl Caller<'_, '_> {
         match to {
             Target::User(user) => {
                 let is_self = user.as_str() == self.account.user;
-                let to = self.live_sessions(user.as_str());
-                let own = (!is_self).then(|| self.live_sessions(&self.account.user));
-                Ok(router::to_user(&to, own.as_deref(), self.conn))
+                let to = self.live_conns(user.as_str());
+                let own = (!is_self).then(|| self.live_conns(&self.account.user));
+                Ok(router::to_user(to, own, self.conn))
             }
             Target::Room(room) => {
                 let room = self.room_of_member(room)?;
                 let members = self.app.sessions_in(self.context, room);
-                let own = self.live_sessions(&self.account.user);
-                Ok(router::to_room(&members, &own, self.conn))
+                let own = self.live_conns(&self.account.user);
+                Ok(router::to_room(members, own, self.conn))
             }
         }
     }
@@ -104,10 +103,7 @@ impl Caller<'_, '_> {
     /// Who gets a signal.
     fn recipients(&self, to: &Target<'_>) -> Result<Vec<ConnId>, CallError> {
         Ok(match to {
-            Target::User(user) => {
-                let live = self.live_sessions(user.as_str());
-                live.into_iter().map(|session| session.conn).collect()
-            }
+            Target::User(user) => self.live_conns(user.as_str()),
             Target::Room(room) => {
                 let room = self.room_of_member(room)?;
                 let mut members = self.app.sessions_in(self.context, room);
@@ -117,8 +113,8 @@ impl Caller<'_, '_> {
         })
     }
 
-    fn live_sessions(&self, user: &str) -> Vec<LiveSession> {
-        self.app.tables().live_sessions(self.context.table(), user)
+    fn live_conns(&self, user: &str) -> Vec<ConnId> {
+        self.app.tables().live_conns(self.context.table(), user)
     }
 
     /// Who sends, as it stands in the row.

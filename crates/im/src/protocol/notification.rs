@@ -5,7 +5,7 @@
 use crate::ids::{DeviceId, RoomId, UserId};
 use crate::message_id::MessageId;
 use crate::protocol::params::Target;
-use crate::protocol::reply::to_text;
+use crate::protocol::reply::{TEXT_BYTES, to_text};
 use serde::Serialize;
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
@@ -14,13 +14,14 @@ use std::borrow::Cow;
 /// The text of a notification.
 #[must_use]
 pub fn encode<N: Notification>(params: &N) -> String {
-    to_text(&Envelope { jsonrpc: "2.0", method: N::METHOD, params })
+    let bytes = TEXT_BYTES + params.body_bytes();
+    to_text(&Envelope { jsonrpc: "2.0", method: N::METHOD, params }, bytes)
 }
 
 /// The text of a notification that is not one of ours.
 #[must_use]
 pub fn encode_named(method: &str, params: &Json) -> String {
-    to_text(&Envelope { jsonrpc: "2.0", method, params })
+    to_text(&Envelope { jsonrpc: "2.0", method, params }, TEXT_BYTES)
 }
 
 #[derive(Serialize)]
@@ -34,6 +35,11 @@ struct Envelope<'a, N> {
 pub trait Notification: Serialize {
     /// Its `method`.
     const METHOD: &'static str;
+
+    /// How long the part of it is that has no bound of ours: its text is made as large at once.
+    fn body_bytes(&self) -> usize {
+        0
+    }
 }
 
 /// The first message on every connection.
@@ -138,10 +144,18 @@ impl Notification for Hello {
 
 impl Notification for Message<'_> {
     const METHOD: &'static str = "message";
+
+    fn body_bytes(&self) -> usize {
+        self.body.get().len()
+    }
 }
 
 impl Notification for Signal<'_> {
     const METHOD: &'static str = "signal";
+
+    fn body_bytes(&self) -> usize {
+        self.body.get().len()
+    }
 }
 
 impl Notification for Joined<'_> {

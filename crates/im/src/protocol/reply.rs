@@ -18,7 +18,7 @@ pub fn result<R: Serialize>(id: Id<'_>, result: &R) -> String {
         id: Id<'a>,
         result: &'a R,
     }
-    to_text(&Response { jsonrpc: "2.0", id, result })
+    to_text(&Response { jsonrpc: "2.0", id, result }, TEXT_BYTES)
 }
 
 /// The text of a response with an error; without an id it is `null`.
@@ -30,14 +30,20 @@ pub fn error(id: Option<Id<'_>>, error: &CallError) -> String {
         id: Option<Id<'a>>,
         error: &'a CallError,
     }
-    to_text(&Response { jsonrpc: "2.0", id, error })
+    to_text(&Response { jsonrpc: "2.0", id, error }, TEXT_BYTES)
 }
 
-/// The JSON text of a value whose shape is one of ours.
-pub(super) fn to_text<T: Serialize>(value: &T) -> String {
+/// What most texts without a body fit in, so that they are not moved while they grow.
+pub(super) const TEXT_BYTES: usize = 256;
+
+/// The JSON text of a value whose shape is one of ours, of about so many bytes.
+pub(super) fn to_text<T: Serialize>(value: &T, bytes: usize) -> String {
+    let mut text = Vec::with_capacity(bytes);
     // Writing JSON fails on maps whose keys are no strings and on a failing `Serialize`; the types of
     // this module and of `notification` have neither.
-    serde_json::to_string(value).expect("our own types have string keys and do not fail")
+    serde_json::to_writer(&mut text, value)
+        .expect("our own types have string keys and do not fail");
+    String::from_utf8(text).expect("JSON is UTF-8: its strings are")
 }
 
 /// The result of a method that has nothing to say.

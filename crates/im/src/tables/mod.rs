@@ -25,6 +25,7 @@ use dunlin_table::{
     Column, ColumnId, ColumnKind, CounterId, HintIndex, Row, ValueRef, WINDOW_CELLS, WriteError,
     hash_key,
 };
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 const USER: &str = "im_user";
@@ -166,6 +167,9 @@ pub(crate) struct Tables {
     refused: CounterId,
     users: HintIndex,
     seed: u64,
+    /// Where rows are copied out to, so that none is allocated for each call. Nobody reads in it what he
+    /// has not put there himself.
+    row: RefCell<Row>,
     last_message: &'static AtomicU64,
     last_login: &'static AtomicU64,
     auth: &'static [AtomicU64],
@@ -204,6 +208,7 @@ impl Tables {
             refused: sessions.counter_column(REFUSED).expect(asked),
             users: HintIndex::new(windows(sessions.capacity()), users).expect(asked),
             seed,
+            row: RefCell::new(sessions.empty_row()),
             last_message: word(MESSAGE_ID_AREA),
             last_login: word(LAST_LOGIN_AREA),
             auth: areas.words(AUTH_AREA).expect(asked),
@@ -278,8 +283,8 @@ impl Tables {
     /// Who is logged in on a session; `None` if nobody is.
     pub(crate) fn account(&self, sessions: &Sessions, conn: ConnId) -> Option<Account> {
         let login = self.login(sessions, conn);
-        let row = sessions.read(conn).filter(|_| login != 0)?;
-        Some(self.account_of(&row, login))
+        let mut row = self.row.borrow_mut();
+        (login != 0 && sessions.read_into(conn, &mut row)).then(|| self.account_of(&row, login))
     }
 
     /// The open sessions a user is logged in on, oldest login first.
@@ -323,6 +328,20 @@ impl Tables {
                 });
         });
         has_other
+    }
+
+    /// The connections of [`Tables::live_sessions`], in no order: for each message, so that nothing is
+    /// copied of their rows.
+    pub(crate) fn live_conns(&self, sessions: &Sessions, user: &str) -> Vec<ConnId> {
+        let mut live: Vec<ConnId> = Vec::new();
+        self.users.find(self.hash(user), &mut |row_index| {
+            // As above: the row is looked at after the hint was found.
+            let conn = sessions.established_at(row_index).filter(|conn| {
+                self.is_logged_in(sessions, *conn) && sessions.str_is(*conn, self.user, user)
+            });
+            live.extend(conn.filter(|conn| !live.contains(conn)));
+        });
+        live
     }
 
     /// How many open sessions are logged in, by a scan.

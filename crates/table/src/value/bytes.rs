@@ -53,6 +53,16 @@ pub(crate) fn store_at(words: &[AtomicU64], at: usize, bytes: &[u8]) {
     store_bytes(&words[word + 1..], rest);
 }
 
+/// Whether `bytes` stand at the start of `words`, stored as a whole. Compares word by word, copies nothing.
+pub(crate) fn are_stored(words: &[AtomicU64], bytes: &[u8]) -> bool {
+    let (whole, rest) = bytes.as_chunks::<WORD_BYTES>();
+    let is = |word: Option<&AtomicU64>, expected: u64| {
+        word.is_some_and(|word| word.load(Relaxed) == expected)
+    };
+    whole.iter().enumerate().all(|(at, chunk)| is(words.get(at), u64::from_ne_bytes(*chunk)))
+        && (rest.is_empty() || is(words.get(whole.len()), last_word(bytes)))
+}
+
 /// Appends `len` bytes from the start of `words` to `out`.
 pub(crate) fn load_bytes(words: &[AtomicU64], len: usize, out: &mut Vec<u8>) {
     let from = out.len();
