@@ -51,6 +51,18 @@ fn im_measures_logins_messages_and_a_fixed_rate() {
 }
 
 #[test]
+fn im_measures_a_room_across_workers() {
+    let server = Server::start("[server]\nworkers = 2");
+    let report = im(&server, &["--only", "room", "--members", "30"]);
+    let room = &report["parts"]["room"];
+    // Whole messages but for those that were on their way when it began or ended.
+    assert!(number(&room["count"]) >= 29.0 && number(&room["server_cpu_us"]) > 0.0, "{report}");
+    // A room of one has nobody who gets anything.
+    let ended = server.verb(&["bench", "im", "--only", "room", "--members", "1"]);
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+}
+
+#[test]
 fn im_is_compared_with_an_echo_in_turn() {
     let server = Server::start("[server]\nworkers = 1");
     // An IM server is no echo server, and found out at once.

@@ -134,7 +134,7 @@ pub(crate) struct Message {
     pub(crate) duration: Duration,
 }
 
-/// The IM server: logins, messages from user to user, and the same at a fixed rate.
+/// The IM server: logins, messages from user to user, the same at a fixed rate, and a room.
 ///
 /// Every answer and every message is checked: ids, senders, bodies to the last byte, order, counts.
 /// Exit code 1 if a promise was broken: each is named on a line. The server's rate limits must allow

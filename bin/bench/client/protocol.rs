@@ -30,12 +30,21 @@ pub(crate) struct Message<'a> {
     #[serde(borrow)]
     pub(crate) from: Party<'a>,
     #[serde(borrow)]
-    pub(crate) to: Party<'a>,
+    pub(crate) to: Recipient<'a>,
     #[serde(borrow)]
     pub(crate) body: Cow<'a, str>,
 }
 
-/// A user, as `from` and `to` name one.
+/// Whom a message is for: one of the two.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Recipient<'a> {
+    #[serde(borrow)]
+    pub(crate) user: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    pub(crate) room: Option<Cow<'a, str>>,
+}
+
+/// A user, as `from` names one.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Party<'a> {
     #[serde(borrow)]
@@ -184,6 +193,20 @@ pub(crate) fn send(id: u64, user: &str, body: impl FnOnce(&mut String), into: &m
     into.push_str(r#""}}"#);
 }
 
+/// Writes `send` to a room; the body as above.
+pub(crate) fn send_room(id: u64, room: &str, body: impl FnOnce(&mut String), into: &mut String) {
+    call(id, "send", into);
+    let _ = write!(into, r#"{{"to":{{"room":"{room}"}},"body":""#);
+    body(into);
+    into.push_str(r#""}}"#);
+}
+
+/// Writes `join`.
+pub(crate) fn join(id: u64, room: &str, into: &mut String) {
+    call(id, "join", into);
+    let _ = write!(into, r#"{{"room":"{room}"}}}}"#);
+}
+
 /// The front of a request. Writing to a String cannot fail, here and above.
 fn call(id: u64, method: &str, into: &mut String) {
     let _ = write!(into, r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":"#);
@@ -213,6 +236,9 @@ mod tests {
         let asked = parsed(|text| send(4, "bob", |text| text.push('x'), text));
         assert_eq!(asked["params"], json!({"to": {"user": "bob"}, "body": "x"}));
         assert_eq!(asked["jsonrpc"], "2.0");
+        let asked = parsed(|text| send_room(5, "r", |text| text.push('x'), text));
+        assert_eq!(asked["params"], json!({"to": {"room": "r"}, "body": "x"}));
+        assert_eq!(parsed(|text| join(6, "r", text))["params"], json!({"room": "r"}));
     }
 
     #[test]

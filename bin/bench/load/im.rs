@@ -1,134 +1,191 @@
-//! `dunlin bench im`: logins, messages from user to user, and the same at a fixed rate.
+//! `dunlin bench im`: logins, messages from user to user, the same at a fixed rate, and a room.
+//!
+//! A server beside the IM gets the same load in the same rounds, so that both meet the same machine.
 
 use super::echo::Echo;
+use super::fanout::Fanout;
 use super::logins::Logins;
 use super::net::Net;
-use super::pace::{self, Pace, Times};
+use super::pace::{self, Pace, Times, Traffic};
 use super::part::Part;
 use super::report::Note;
+use super::room::Room;
 use super::send::Sends;
 use super::users::Users;
 use super::{Server, UNDER_WAY, count, find, find_beside, meter, say};
+use crate::bench::client::faults::Faults;
 use crate::bench::client::target::raise_limit;
 use crate::bench::flags::{Im, ImPart};
 use crate::failure::Failure;
 use dunlin_server::exit::ExitCode;
 
+/// What a run has come to.
+#[derive(Default)]
+struct Outcome {
+    parts: Vec<Part>,
+    notes: Vec<Note>,
+    faults: Faults,
+}
+
 /// Runs the parts that are asked for.
 pub(crate) fn run(flags: &Im) -> Result<ExitCode, Failure> {
     let server = find(&flags.place)?;
     let echo = flags.echo.as_deref().map(find_beside).transpose()?;
-    let asked = |part| flags.only.is_empty() || flags.only.contains(&part);
-    let connections = count(flags.load.connections);
-    raise_limit(2 * u64::from(flags.load.connections))?;
+    let broadcast = flags.broadcast.as_deref().map(find_beside).transpose()?;
+    raise_limit(2 * u64::from(flags.load.connections.max(flags.members)))?;
     let load_average = meter::load_average();
-    let users = Users::new(connections, flags.secret_file.as_deref())?;
-    let mut net = Net::new(server.target.clone())?;
-    let (mut parts, mut notes) = (Vec::new(), Vec::new());
-    let mut logins = Logins::new(&users);
-    if net.open(connections, UNDER_WAY, &mut logins)? && logins.greet(&mut net)? {
-        let first = logins.log_in(&mut net, &server.meter)?;
-        if asked(ImPart::Login) && !net.is_broken() {
-            let mut part = logins.measure(&mut net, flags.load.message.duration, &server.meter)?;
-            part.add(&first);
-            parts.push(part);
-        }
-        if asked(ImPart::Send) && !net.is_broken() {
-            sends(flags, &mut net, &server, echo.as_ref(), &users, (&mut parts, &mut notes))?;
-        }
-        if asked(ImPart::Rate) && !net.is_broken() {
-            let mut traffic = traffic("rate", &users, flags);
-            let (pace, times) = (Pace::Open { rate: flags.rate }, times(flags));
-            parts.push(pace::round(&mut net, &mut traffic, pace, times, &server.meter)?);
-            note_busy(&traffic, &mut notes);
-        }
+    let mut outcome = Outcome::default();
+    let asked = |part| flags.only.is_empty() || flags.only.contains(&part);
+    if [ImPart::Login, ImPart::Send, ImPart::Rate].into_iter().any(asked) {
+        among_users(flags, &server, echo.as_ref(), &mut outcome)?;
     }
-    say(&flags.place, &net, "im", &parts, &notes, load_average)
+    if asked(ImPart::Room) && outcome.faults.broken().next().is_none() {
+        room(flags, &server, broadcast.as_ref(), &mut outcome)?;
+    }
+    let Outcome { parts, notes, faults } = outcome;
+    say(&flags.place, &faults, "im", &parts, &notes, load_average)
 }
 
-fn traffic<'u>(name: &'static str, users: &'u Users, flags: &Im) -> Sends<'u> {
-    Sends::new(name, users, users.count(), count(flags.load.message.size))
-}
-
-fn times(flags: &Im) -> Times {
-    Times::of(flags.load.message.duration)
-}
-
-/// Messages from user to user; if there is an echo server, both in turn, round by round.
-fn sends(
+/// The parts whose users are `--connections`.
+fn among_users(
     flags: &Im,
-    net: &mut Net,
     server: &Server,
     echo: Option<&Server>,
-    users: &Users,
-    (parts, notes): (&mut Vec<Part>, &mut Vec<Note>),
+    outcome: &mut Outcome,
 ) -> Result<(), Failure> {
-    let (pace, times) = (Pace::Closed { depth: flags.depth }, times(flags));
-    let mut sends = traffic("send", users, flags);
-    let mut whole = Part::new("send", "messages");
-    let mut beside = match echo {
-        Some(echo) => Some(Beside::new(echo, flags)?),
-        None => None,
+    let asked = |part| flags.only.is_empty() || flags.only.contains(&part);
+    let users = Users::new(count(flags.load.connections), flags.secret_file.as_deref())?;
+    let mut net = Net::new(server.target.clone())?;
+    let mut logins = Logins::new(&users);
+    let Some(first) = logins.begin(&mut net, &server.meter)? else {
+        outcome.faults = net.faults;
+        return Ok(());
     };
-    for _ in 0..flags.rounds {
-        if let Some(beside) = &mut beside {
-            beside.round(pace, times)?;
-            if beside.net.is_broken() {
-                net.faults = std::mem::take(&mut beside.net.faults);
-                return Ok(());
-            }
-        }
-        whole.add(&pace::round(net, &mut sends, pace, times, &server.meter)?);
-        if net.is_broken() {
-            break;
-        }
+    if asked(ImPart::Login) {
+        let mut part = logins.measure(&mut net, flags.load.message.duration, &server.meter)?;
+        part.add(&first);
+        outcome.parts.push(part);
     }
-    note_busy(&sends, notes);
-    if let Some(beside) = beside {
-        notes.extend(compare(&whole, &beside.part));
-        parts.push(beside.part);
+    let bytes = count(flags.load.message.size);
+    let sends = |name| Sends::new(name, &users, users.count(), bytes);
+    if asked(ImPart::Send) && !net.is_broken() {
+        let traffic = sends("send");
+        let mut mine = Loaded { net, traffic, server, part: Part::new("send", "messages") };
+        let mut beside = echo
+            .map(|echo| {
+                Loaded::beside(echo, Echo::new("echo", users.count(), bytes), users.count())
+            })
+            .transpose()?;
+        let pace = Pace::Closed { depth: flags.depth };
+        in_turn(flags, pace, &mut mine, beside.as_mut(), outcome)?;
+        note_busy(&mine.traffic, &mut outcome.notes);
+        net = mine.net;
     }
-    parts.push(whole);
+    if asked(ImPart::Rate) && !net.is_broken() {
+        let (mut traffic, times) = (sends("rate"), Times::of(flags.load.message.duration));
+        let pace = Pace::Open { rate: flags.rate };
+        outcome.parts.push(pace::round(&mut net, &mut traffic, pace, times, &server.meter)?);
+        note_busy(&traffic, &mut outcome.notes);
+    }
+    if outcome.faults.broken().next().is_none() {
+        outcome.faults = net.faults;
+    }
     Ok(())
 }
 
-/// An echo server with the same load.
-struct Beside<'s> {
+/// The part whose users are `--members`.
+fn room(
+    flags: &Im,
+    server: &Server,
+    broadcast: Option<&Server>,
+    outcome: &mut Outcome,
+) -> Result<(), Failure> {
+    let (members, bytes) = (count(flags.members), count(flags.load.message.size));
+    let users = Users::new(members, flags.secret_file.as_deref())?;
+    let mut net = Net::new(server.target.clone())?;
+    let mut traffic = Room::new(&users, bytes);
+    if Logins::new(&users).begin(&mut net, &server.meter)?.is_none() || !traffic.join(&mut net)? {
+        outcome.faults = net.faults;
+        return Ok(());
+    }
+    let mut mine = Loaded { net, traffic, server, part: Part::new("room", "deliveries") };
+    let fanout = |server| Loaded::beside(server, Fanout::new("broadcast", members, bytes), members);
+    let mut beside = broadcast.map(fanout).transpose()?;
+    // One waits for nothing while the other is on its way.
+    let pace = Pace::Closed { depth: flags.depth.max(2) };
+    in_turn(flags, pace, &mut mine, beside.as_mut(), outcome)?;
+    if outcome.faults.broken().next().is_none() {
+        outcome.faults = mine.net.faults;
+    }
+    Ok(())
+}
+
+/// A server under load, and what came of it so far.
+struct Loaded<'s, T> {
     server: &'s Server,
     net: Net,
-    traffic: Echo,
+    traffic: T,
     part: Part,
 }
 
-impl<'s> Beside<'s> {
-    fn new(server: &'s Server, flags: &Im) -> Result<Self, Failure> {
+impl<'s, T: Traffic> Loaded<'s, T> {
+    fn beside(server: &'s Server, mut traffic: T, connections: usize) -> Result<Self, Failure> {
         let mut net = Net::new(server.target.clone())?;
-        let connections = count(flags.load.connections);
-        let mut traffic = Echo::new("echo", connections, count(flags.load.message.size));
         net.open(connections, UNDER_WAY, &mut traffic)?;
-        Ok(Self { server, net, traffic, part: Part::new("echo", "messages") })
+        let part = traffic.take();
+        Ok(Self { server, net, traffic, part })
     }
 
     fn round(&mut self, pace: Pace, times: Times) -> Result<(), Failure> {
-        if self.net.is_broken() {
-            return Ok(());
+        if !self.net.is_broken() {
+            let meter = &self.server.meter;
+            let round = pace::round(&mut self.net, &mut self.traffic, pace, times, meter)?;
+            self.part.add(&round);
         }
-        let meter = &self.server.meter;
-        let round = pace::round(&mut self.net, &mut self.traffic, pace, times, meter)?;
-        self.part.add(&round);
         Ok(())
     }
 }
 
-/// What a message costs the IM's workers beside an echo.
-fn compare(send: &Part, echo: &Part) -> Option<Note> {
-    let (send, echo) = (send.server_us()?, echo.server_us()?);
+/// Rounds of the IM, and of a server beside it if there is one, one after the other.
+fn in_turn<T: Traffic, B: Traffic>(
+    flags: &Im,
+    pace: Pace,
+    mine: &mut Loaded<'_, T>,
+    mut beside: Option<&mut Loaded<'_, B>>,
+    outcome: &mut Outcome,
+) -> Result<(), Failure> {
+    let times = Times::of(flags.load.message.duration);
+    for _ in 0..flags.rounds {
+        if let Some(beside) = &mut beside {
+            beside.round(pace, times)?;
+            if beside.net.is_broken() {
+                outcome.faults = std::mem::take(&mut beside.net.faults);
+                break;
+            }
+        }
+        mine.round(pace, times)?;
+    }
+    if let Some(beside) = beside {
+        outcome.notes.extend(compare(&mine.part, &beside.part));
+        outcome.parts.push(beside.part.clone());
+    }
+    outcome.parts.push(mine.part.clone());
+    Ok(())
+}
+
+/// What one of the IM's costs its workers beside one of the other server's.
+fn compare(mine: &Part, beside: &Part) -> Option<Note> {
+    let (mine_us, beside_us) = (mine.server_us()?, beside.server_us()?);
     let words = format!(
-        "a message takes {send:.2} µs of the workers, an echo {echo:.2}: {:.2} µs more, {:.2} times",
-        send - echo,
-        send / echo
+        "{} takes {mine_us:.2} µs of the workers, {} {beside_us:.2}: {:.2} more, {:.2} times; \
+         {:.0} % as many a second",
+        mine.name,
+        beside.name,
+        mine_us - beside_us,
+        mine_us / beside_us,
+        mine.per_second() / beside.per_second() * 100.0,
     );
-    Some(Note { name: "beside", words })
+    Some(Note { name: mine.name, words })
 }
 
 fn note_busy(sends: &Sends<'_>, notes: &mut Vec<Note>) {

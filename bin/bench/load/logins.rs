@@ -63,19 +63,25 @@ impl<'u> Logins<'u> {
         }
     }
 
-    /// Waits for the greeting of all connections, which are open.
+    /// Connects everybody and logs them in; `None` where a promise was broken.
     ///
     /// # Errors
-    /// Polling fails.
-    pub(super) fn greet(&mut self, net: &mut Net) -> Result<bool, Failure> {
+    /// The system gives no more sockets, or polling fails.
+    pub(super) fn begin(&mut self, net: &mut Net, meter: &Meter) -> Result<Option<Part>, Failure> {
+        if !net.open(self.users.count(), UNDER_WAY, self)? || !self.greet(net)? {
+            return Ok(None);
+        }
+        let part = self.log_in(net, meter)?;
+        Ok(Some(part).filter(|_| !net.is_broken()))
+    }
+
+    /// Waits for the greeting of all connections, which are open.
+    fn greet(&mut self, net: &mut Net) -> Result<bool, Failure> {
         self.serve(net, |logins| logins.greeted == logins.sessions.len())
     }
 
     /// Logs everybody in, and measures it.
-    ///
-    /// # Errors
-    /// Polling fails.
-    pub(super) fn log_in(&mut self, net: &mut Net, meter: &Meter) -> Result<Part, Failure> {
+    fn log_in(&mut self, net: &mut Net, meter: &Meter) -> Result<Part, Failure> {
         let before = meter.read();
         self.all(net, Want::In)?;
         let mut part = std::mem::replace(&mut self.part, Part::new(NAME, UNIT));

@@ -15,11 +15,13 @@ mod pace;
 mod part;
 mod payload;
 mod report;
+mod room;
 mod send;
 mod spread;
 mod users;
 
 use super::client::connection::Target;
+use super::client::faults::Faults;
 use super::client::target::{find_target, raise_limit, read_status};
 use super::flags::{self, Load, Where};
 use crate::failure::Failure;
@@ -82,7 +84,7 @@ fn echoes(name: &'static str, load: &Load, pace: Pace, place: &Where) -> Result<
         let times = Times::of(load.message.duration);
         parts.push(pace::round(&mut net, &mut traffic, pace, times, &server.meter)?);
     }
-    say(place, &net, name, &parts, &[], load_average)
+    say(place, &net.faults, name, &parts, &[], load_average)
 }
 
 /// `dunlin bench fanout`.
@@ -99,7 +101,7 @@ pub(super) fn fanout(flags: &flags::Fanout) -> Result<ExitCode, Failure> {
             (Pace::Closed { depth: flags.depth }, Times::of(flags.message.duration));
         parts.push(pace::round(&mut net, &mut traffic, pace, times, &server.meter)?);
     }
-    say(&flags.place, &net, "fanout", &parts, &[], load_average)
+    say(&flags.place, &net.faults, "fanout", &parts, &[], load_average)
 }
 
 /// `dunlin bench connect`.
@@ -110,26 +112,26 @@ pub(super) fn connect(flags: &flags::Connect) -> Result<ExitCode, Failure> {
     let mut net = Net::new(server.target)?;
     let (connections, under_way) = (count(flags.connections), count(flags.under_way));
     let part = connect::run(&mut net, connections, under_way, flags.duration, &server.meter)?;
-    say(&flags.place, &net, "connect", &[part], &[], load_average)
+    say(&flags.place, &net.faults, "connect", &[part], &[], load_average)
 }
 
 /// Prints it all; the exit code says whether every promise was kept.
 fn say(
     place: &Where,
-    net: &Net,
+    faults: &Faults,
     mode: &'static str,
     parts: &[Part],
     notes: &[Note],
     load_average: Option<f64>,
 ) -> Result<ExitCode, Failure> {
-    let report = Report { mode, parts, notes, faults: &net.faults, load_average };
+    let report = Report { mode, parts, notes, faults, load_average };
     if place.json {
         terminal::print(&format!("{}\n", report.json()))?;
     } else {
         terminal::print(&report.text())?;
     }
     let mut code = ExitCode::Ok;
-    for (fault, count) in net.faults.broken() {
+    for (fault, count) in faults.broken() {
         terminal::complain(&format!("promise broken: {count} {}", fault.words()));
         code = ExitCode::Failed;
     }

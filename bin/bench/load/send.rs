@@ -58,7 +58,7 @@ impl<'u> Sends<'u> {
             name.sender < self.exchanges.len()
                 && (name.sender + 1) % self.exchanges.len() == link
                 && message.from.user == self.users.name(name.sender)
-                && message.to.user == self.users.name(link)
+                && message.to.user.as_deref() == Some(self.users.name(link))
         });
         let Some((name, id)) = sender.zip(message.id()) else {
             return damaged(net, link, text);

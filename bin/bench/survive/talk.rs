@@ -132,7 +132,7 @@ impl Load {
             Some(Said::Message(message)) => {
                 let name = self.bodies.read(&message.body).filter(|name| {
                     message.from.user == self.user(name.from)
-                        && message.to.user == self.user(name.to)
+                        && message.to.user.as_deref() == Some(&*self.user(name.to))
                 });
                 let life = connection.life;
                 match name.zip(message.id()) {
