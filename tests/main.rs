@@ -21,6 +21,7 @@ mod im;
 mod library;
 mod lifecycle;
 mod outside;
+mod redis;
 mod reload;
 mod signals;
 mod stop;

@@ -12,6 +12,7 @@ pub(crate) mod liar;
 pub(crate) mod outside;
 pub(crate) mod process;
 pub(crate) mod raw;
+pub(crate) mod redis;
 pub(crate) mod server;
 pub(crate) mod wait;
 

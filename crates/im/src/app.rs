@@ -10,6 +10,8 @@ use crate::config::{ConfigError, ImConfig, listen_addresses};
 use crate::extension::{self, Extension, ExtensionError, Plain};
 use crate::http;
 use crate::methods;
+use crate::online::desk::TICK;
+use crate::online::{self, Online};
 use crate::protocol::notification::{self, Hello, Reconnect};
 use crate::session;
 use crate::tables::{self, AuthCount, Sizes, Tables};
@@ -36,11 +38,12 @@ pub struct ImApp {
     pub(crate) config: ImConfig,
     /// As the config says, read at the start and at each reload.
     pub(crate) keyring: Keyring,
+    pub(crate) online: Online,
     pub(crate) sizes: Sizes,
     /// Random words for the node's id and the index's seed, drawn once for all processes.
     pub(crate) random: [u64; 2],
     /// There from `start` on, which runs before any other process is there.
-    tables: Option<Tables>,
+    pub(crate) tables: Option<Tables>,
     pub(crate) backend: Backend,
     backend_queue_bytes: u64,
     /// The addresses that are listened on, from `start` on.
@@ -84,10 +87,12 @@ impl ImApp {
         let keyring = load_keys(&config)?;
         let mut backend = Backend::default();
         backend.set_key(Backend::load(&config.backend)?);
+        let online = Online { password: online::load_password(&config)?, ..Online::default() };
         let random = || getrandom::u64().map_err(NewError::Random);
         Ok(Self {
             config,
             keyring,
+            online,
             sizes: Sizes::from_settings(settings),
             random: [random()?, random()?],
             tables: None,
@@ -200,8 +205,8 @@ impl App for ImApp {
             },
             "rooms": self.room_figures(master.sessions),
             "idempotency": self.tables().idempotency.status(clock::unix_ms()),
-            "redis": {"configured": false, "connected": false, "last_error": null},
             "backend": self.backend_status(),
+            "redis": self.online_status(),
             "extension": self.extension.status(master),
         })
     }
@@ -224,9 +229,11 @@ impl App for ImApp {
         config.check_open_mode(master.listen).map_err(sentence)?;
         let keyring = load_keys(&config).map_err(|error| error.to_string())?;
         let backend_key = Backend::load(&config.backend).map_err(|error| error.to_string())?;
+        let password = online::load_password(&config).map_err(|error| error.to_string())?;
         // Last of what may refuse: it changes itself.
         self.extension.reload(settings)?;
         self.keyring = keyring;
+        self.online.password = password;
         self.backend.set_key(backend_key);
         let url = |config: &ImConfig| config.backend.target.as_ref().map(|to| to.url.clone());
         if url(&config) != url(&self.config) {
@@ -239,11 +246,13 @@ impl App for ImApp {
     fn worker_start(&mut self, context: &mut Context<'_, Self>) -> Result<(), String> {
         if matches!(context.role(), Role::Worker(_)) {
             self.drain_soon(context);
+            self.online_start(context)?;
         }
         Ok(())
     }
 
-    fn worker_stop(&mut self, context: &mut Context<'_, Self>, _reason: StopReason) {
+    fn worker_stop(&mut self, context: &mut Context<'_, Self>, reason: StopReason) {
+        self.online_stop(context, reason);
         self.drain_last(context);
     }
 
@@ -334,9 +343,11 @@ impl App for ImApp {
         self.depart(context, conn, End::Closed(closed));
     }
 
-    fn timer(&mut self, context: &mut Context<'_, Self>, _timer: TimerId, due: &TimerDue<'_>) {
-        if due.payload == backend::WAKE {
-            self.woken(context);
+    fn timer(&mut self, context: &mut Context<'_, Self>, timer: TimerId, due: &TimerDue<'_>) {
+        match due.payload {
+            backend::WAKE => self.woken(context),
+            TICK => self.online_tick(context, timer),
+            _ => {}
         }
     }
 }

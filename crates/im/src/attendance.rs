@@ -15,6 +15,7 @@ impl ImApp {
     /// A session has logged in, and is answered.
     pub(crate) fn arrive(&self, context: &mut Context<'_, Self>, conn: ConnId) {
         let Some(account) = self.tables().account(context.table(), conn) else { return };
+        self.note_change(&account.user);
         self.tell_login(context, conn, &account);
         // Last: it may panic.
         self.extension.arrived(&mut CallContext::new(self, context, conn, &account));
@@ -35,6 +36,7 @@ impl ImApp {
         account: &Account,
         end: End<'_>,
     ) {
+        self.note_change(&account.user);
         self.tell_logout(context, conn, account, end);
         // Last: it may panic.
         self.extension.departed(&mut CallContext::new(self, context, conn, account));

@@ -1,4 +1,4 @@
-//! The settings of the IM: `[im]` and `[auth]`.
+//! The settings of the IM: `[im]`, `[auth]` and `[redis]`.
 //!
 //! Knows its own keys and three of the server's (`table.max_sessions`, `websocket.max_message`,
 //! `server.listen`); knows nothing of files and flags. Invariant: an [`ImConfig`] is usable as it is;
@@ -6,6 +6,7 @@
 
 use crate::auth::{AuthConfig, AuthConfigError, Mode};
 use crate::backend::config::{BackendConfig, BackendConfigError};
+use crate::online::config::{self as redis, RedisConfig, RedisConfigError};
 use crate::tables::rooms::{Limits, ROOMS_BOUND};
 use dunlin_server::settings::{KeyKind, KeySpec, Settings};
 use std::net::SocketAddr;
@@ -166,6 +167,14 @@ pub const IM_KEYS: &[KeySpec] = &[
         "\"refuse\"",
         "What becomes of that where it cannot be asked.",
     ),
+    redis::URL,
+    redis::PASSWORD_FILE,
+    redis::PASSWORD,
+    redis::PREFIX,
+    redis::LEASE,
+    redis::TIMEOUT,
+    redis::MAX_CHANGES,
+    redis::MAX_QUERIES,
 ];
 
 const fn reload(
@@ -198,6 +207,8 @@ pub struct ImConfig {
     pub auth: AuthConfig,
     /// The owner's backend.
     pub backend: BackendConfig,
+    /// The Redis of the online list.
+    pub redis: RedisConfig,
     /// `websocket.max_message`, told to clients.
     pub max_message_bytes: u64,
 }
@@ -222,6 +233,9 @@ pub enum ConfigError {
     /// `[backend]` does not go together.
     #[error(transparent)]
     Backend(#[from] BackendConfigError),
+    /// `[redis]` does not go together.
+    #[error(transparent)]
+    Redis(#[from] RedisConfigError),
     /// Anybody from anywhere could be any user.
     #[error(
         "auth.mode = \"open\" lets anybody be any user, and {address} can be reached from other \
@@ -255,6 +269,7 @@ impl ImConfig {
             allow_open: settings.bool("auth.allow_open"),
             auth: AuthConfig::from_settings(settings)?,
             backend: BackendConfig::from_settings(settings)?,
+            redis: RedisConfig::from_settings(settings)?,
             max_message_bytes: settings.size("websocket.max_message"),
         })
     }
@@ -326,6 +341,16 @@ mod tests {
                 max_attempts: 10,
                 authorise: Authorise::default(),
                 allow_unasked: false,
+            },
+            redis: RedisConfig {
+                url: None,
+                password: None,
+                password_origin: String::new(),
+                prefix: "dunlin:".into(),
+                lease_ms: 15_000,
+                timeout_ms: 1_000,
+                max_changes: 16_384,
+                max_queries: 256,
             },
             max_message_bytes: MIB,
         };

@@ -11,6 +11,7 @@
 //! - `session`, `presence`, `router`: decisions, pure.
 //! - `tables`: what is shared, in one place; a file a feature.
 //! - `rooms`: coming, going, and who is told of it.
+//! - [`online`]: the list of all users over several nodes, in Redis.
 //! - `attendance`: what follows when a user comes and goes.
 //! - [`backend`]: what the owner's backend is told, and asked.
 //! - `tasks`: what may block, handed to task processes.
@@ -80,6 +81,7 @@ mod http;
 pub mod ids;
 pub mod message_id;
 mod methods;
+pub mod online;
 mod presence;
 pub mod protocol;
 mod rooms;

@@ -199,14 +199,7 @@ impl KeyConfig {
 
     /// The secret of an HS256 key.
     pub(crate) fn secret(&self) -> Result<Vec<u8>, KeyProblem> {
-        let mut secret = self.source.read(Reader::Trusted)?;
-        // Who writes a key with an editor or `echo` ends the line; the secret is what is before.
-        if secret.last() == Some(&b'\n') {
-            secret.pop();
-            if secret.last() == Some(&b'\r') {
-                secret.pop();
-            }
-        }
+        let secret = self.source.read_secret()?;
         judge(&secret)?;
         Ok(secret)
     }
@@ -284,6 +277,19 @@ fn public(algorithm: Algorithm, pem: &[u8]) -> Result<DecodingKey, KeyProblem> {
 }
 
 impl Source {
+    /// A secret of any length, without the end of its last line.
+    pub(crate) fn read_secret(&self) -> Result<Vec<u8>, KeyProblem> {
+        let mut secret = self.read(Reader::Trusted)?;
+        // Who writes a key with an editor or `echo` ends the line; the secret is what is before.
+        if secret.last() == Some(&b'\n') {
+            secret.pop();
+            if secret.last() == Some(&b'\r') {
+                secret.pop();
+            }
+        }
+        Ok(secret)
+    }
+
     fn read(&self, reader: Reader) -> Result<Vec<u8>, KeyProblem> {
         match self {
             Self::File(path) => read(path, reader),

@@ -17,9 +17,10 @@ use crate::app::ImApp;
 use crate::close::CloseReason;
 use crate::extension::CallContext;
 use crate::protocol::reply::{
-    self, Done, Kicked, LoggedIn, OwnSessions, Pong, PresenceAnswer, Refreshed, RoomCount,
+    self, Done, FoundPresence, Kicked, LoggedIn, OwnSessions, Pong, Refreshed, RoomCount,
     RoomMembers, Sent,
 };
+use crate::protocol::request::Id;
 use crate::protocol::{Call, CallError, Code, Method, decode, params};
 use crate::session;
 use crate::tables::Account;
@@ -56,9 +57,10 @@ pub(crate) fn answer(
     let mut close = None;
     let outcome = run(app, context, conn, &call, &mut close);
     let arrived = matches!(outcome, Ok(Outcome::LoggedIn(_)));
-    let text = call.id.map(|id| match outcome {
-        Ok(outcome) => reply::result(id, &outcome),
-        Err(error) => reply::error(Some(id), &error),
+    let text = call.id.and_then(|id| match outcome {
+        Ok(Outcome::Later) => None,
+        Ok(outcome) => Some(reply::result(id, &outcome)),
+        Err(error) => Some(reply::error(Some(id), &error)),
     });
     Answer { text, close, arrived }
 }
@@ -74,10 +76,13 @@ enum Outcome<'a> {
     Sent(Sent),
     Room(RoomCount<'a>),
     Members(RoomMembers<'a>),
-    Presence(PresenceAnswer<'a>),
+    Presence(FoundPresence<'a>),
     Sessions(OwnSessions),
     Kicked(Kicked),
     Own(Json),
+    /// The answer comes from elsewhere.
+    #[serde(skip)]
+    Later,
 }
 
 /// A call of a session that is logged in.
@@ -85,6 +90,8 @@ struct Caller<'c, 'e> {
     app: &'c ImApp,
     context: &'c mut Context<'e, ImApp>,
     conn: ConnId,
+    /// The request's; `None` for a notification.
+    id: Option<Id<'c>>,
     account: Account,
     /// Set where the connection is to be closed once it is answered.
     close: &'c mut Option<CloseReason>,
@@ -110,7 +117,7 @@ fn run<'a>(
         // `permit` lets only the two above through without an account.
         (_, None) => return Err(CallError::new(Code::LoginRequired, "log in first")),
     };
-    Caller { app, context, conn, account, close }.run(method, call.params)
+    Caller { app, context, conn, id: call.id, account, close }.run(method, call.params)
 }
 
 impl Caller<'_, '_> {
@@ -132,7 +139,7 @@ impl Caller<'_, '_> {
             Method::Join => self.join(params),
             Method::Leave => self.leave(params),
             Method::Members => self.members(params),
-            Method::Presence => self.presence(params),
+            Method::Presence => Ok(self.presence(params)?.unwrap_or(Outcome::Later)),
             Method::Sessions => self.sessions(params),
             Method::Kick => self.kick(params),
             // Served in `run`, with or without a login.

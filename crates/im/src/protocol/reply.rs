@@ -149,6 +149,17 @@ pub struct OwnSession {
 #[derive(Debug)]
 pub struct PresenceAnswer<'a>(pub Vec<(UserId<'a>, UserPresence)>);
 
+/// The result of `presence`, over all nodes where there are several.
+#[derive(Serialize, Debug)]
+pub struct FoundPresence<'a> {
+    /// Of each user.
+    #[serde(flatten)]
+    pub answer: PresenceAnswer<'a>,
+    /// Whether it is from one node alone though there are others, which could not be asked.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub partial: bool,
+}
+
 /// Whether a user is online, and where.
 #[derive(Serialize, Debug, Default, PartialEq, Eq)]
 pub struct UserPresence {

@@ -12,7 +12,10 @@
 mod idempotency;
 #[cfg(test)]
 mod inspection;
+mod online;
 pub(crate) mod rooms;
+
+pub(crate) use self::online::{OnlineBoard, OnlineCount};
 
 pub(crate) use self::idempotency::{Begun, Claim, Idempotency, SendKey};
 use self::rooms::{RoomSizes, Rooms};
@@ -104,6 +107,7 @@ pub(crate) fn areas(sizes: &Sizes) -> Vec<AreaRequest> {
         },
     ];
     areas.extend(rooms::areas(&sizes.rooms));
+    areas.extend(online::areas(sizes.sessions));
     areas
 }
 
@@ -175,6 +179,8 @@ pub(crate) struct Tables {
     auth: &'static [AtomicU64],
     /// Sends that had a key.
     pub(crate) idempotency: Idempotency,
+    /// What all processes know of Redis.
+    pub(crate) online: OnlineBoard,
     /// This server among others.
     pub(crate) node: NodeId,
     /// Who is in which room.
@@ -213,6 +219,7 @@ impl Tables {
             last_login: word(LAST_LOGIN_AREA),
             auth: areas.words(AUTH_AREA).expect(asked),
             idempotency: Idempotency::new(areas.words(IDEMPOTENCY_AREA).expect(asked)),
+            online: OnlineBoard::new(areas),
             node: NodeId(settle(word(NODE_AREA), node)),
             rooms: Rooms::new(sessions, areas, &sizes.rooms, seed),
         }
@@ -444,6 +451,11 @@ fn settle(word: &AtomicU64, value: u64) -> u64 {
         Ok(_) => value,
         Err(earlier) => earlier,
     }
+}
+
+/// Puts a time into a word in which another stands, for one of all who try at once.
+fn settle_time(word: &AtomicU64, seen: u64, now: u64) -> bool {
+    now != seen && word.compare_exchange(seen, now, Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 use crate::app::ImApp;
 use crate::backend;
+use crate::online::{OnlineOutcome, OnlineWork};
 use dunlin_server::{Context, TaskFailure, TaskId};
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,8 @@ use serde::{Deserialize, Serialize};
 pub enum Work {
     /// For the owner's backend.
     Backend(backend::Work),
+    /// For the online list in Redis.
+    Online(OnlineWork),
 }
 
 /// What came of it, for the worker that asked.
@@ -22,6 +25,8 @@ pub enum Work {
 pub enum Outcome {
     /// What waited for the owner's backend was told, as far as it could be.
     Drained(backend::Drained),
+    /// Of the online list.
+    Online(OnlineOutcome),
 }
 
 impl ImApp {
@@ -29,6 +34,7 @@ impl ImApp {
     pub(crate) fn work(&mut self, context: &mut Context<'_, Self>, work: Work) -> Option<Outcome> {
         match work {
             Work::Backend(work) => Some(self.work_for_backend(context, work)),
+            Work::Online(work) => Some(Outcome::Online(self.online_work(context, work))),
         }
     }
 
@@ -42,6 +48,10 @@ impl ImApp {
         match result {
             Ok(Outcome::Drained(drained)) => self.drained(context, drained),
             Err(failure) if self.drain_failed(context, task, failure) => {}
+            Ok(Outcome::Online(outcome)) => self.online_worked(context, task, outcome),
+            Err(failure) if self.online_lost(context, task) => {
+                tracing::debug!(?task, %failure, "a task of the online list was lost");
+            }
             Err(failure) => tracing::warn!(?task, %failure, "a task gave no outcome"),
         }
     }
