@@ -272,3 +272,7 @@ impl ImApp {
         presence::of_sessions(here.chain(elsewhere))
     }
 }
+
+#[cfg(test)]
+#[path = "desk_tests.rs"]
+mod tests;
