@@ -185,6 +185,14 @@ fn a_frozen_redis_keeps_nobody_waiting_and_is_not_believed_afterwards() {
     ann.result("logout", json!({}));
     let _dora = there.client().login("dora");
     here.wait_until("the status says so", |status| status.0["redis"]["connected"] == false);
+    // Connections are taken by the kernel: that is no sign of life.
+    let made = here.status().number("/redis/connections_made");
+    wait::holds_for("Redis is away, and nobody waits for it", LEASE, || {
+        let began = Instant::now();
+        let partial = presence(&mut bob, "ann")["partial"] == true;
+        partial && began.elapsed() < Duration::from_millis(250)
+    });
+    assert_eq!(here.status().number("/redis/connections_made"), made);
     redis.thaw();
     let began = Instant::now();
     for (user, online) in [("dora", true), ("ann", false), ("came0", false), ("came180", false)] {

@@ -25,6 +25,8 @@ const ROUNDS: usize = 4;
 /// Rows looked at, and users found in them, by one piece of a sweep.
 const ROWS_PER_PIECE: u64 = 65_536;
 const USERS_PER_PIECE: usize = 512;
+/// Sessions of one user that are told of, over all other nodes.
+const FOUND_MAX: usize = 8 * keys::ENTRIES_MAX;
 /// Dead nodes one question looks at, at most.
 const DEAD_PER_QUESTION: usize = 64;
 
@@ -244,7 +246,7 @@ impl Clerk<'_> {
         self.bury(users, &found, &alive);
         let of_user = |fields: &HashMap<String, Vec<u8>>| -> Vec<Entry> {
             let fields = fields.iter().filter(|(node, _)| alive.contains(node));
-            fields.flat_map(|(_, text)| keys::decode(text)).collect()
+            fields.flat_map(|(_, text)| keys::decode(text)).take(FOUND_MAX).collect()
         };
         Ok(found.iter().map(of_user).collect())
     }

@@ -71,9 +71,12 @@ fn connect(config: &RedisConfig, password: Option<&Secret>) -> RedisResult<Conne
     }
     let timeout = Duration::from_millis(config.timeout_ms);
     let client = Client::open(info.set_redis_settings(settings))?;
-    let connection = client.get_connection_with_timeout(timeout)?;
+    let mut connection = client.get_connection_with_timeout(timeout)?;
     connection.set_read_timeout(Some(timeout))?;
     connection.set_write_timeout(Some(timeout))?;
+    // The kernel takes connections for a Redis that is frozen, and one that loads or wants a password takes
+    // them, too: it is there when it answers.
+    redis::cmd("PING").query::<()>(&mut connection)?;
     Ok(connection)
 }
 
