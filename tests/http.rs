@@ -18,7 +18,7 @@ fn each_path_has_its_answer() {
         ("/ws", 426),
         ("/nope", 404),
         ("/ws/", 404),
-        ("/api/nope", 404),
+        ("/api/nope", 401),
         ("/healthz?verbose=1", 200),
         ("/../etc/passwd", 400),
         ("/%00", 400),

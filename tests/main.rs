@@ -5,6 +5,7 @@
 #![allow(clippy::disallowed_methods, reason = "a test is a shell: it reads clocks")]
 #![allow(clippy::cast_possible_truncation, reason = "numbers of a test are small")]
 
+mod api;
 mod architecture;
 mod backend;
 mod balance;

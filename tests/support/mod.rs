@@ -4,6 +4,7 @@
 //! sleeps but in a wait's loop. 3. What a test started is gone when the test is. 4. Nothing forks but
 //! through `Command`: this program has threads.
 
+pub(crate) mod api;
 pub(crate) mod backend;
 pub(crate) mod client;
 pub(crate) mod dir;

@@ -3,6 +3,7 @@
 //! Invariant: between two hooks a worker keeps nothing but its settings and handles on shared memory,
 //! so any worker may go on with any connection.
 
+use crate::api::{self, Access, ApiKeyError};
 use crate::auth::{KeyError, Keyring, Mode};
 use crate::backend::{self, Backend, End};
 use crate::close::{self, CloseReason};
@@ -40,6 +41,8 @@ pub struct ImApp {
     pub(crate) keyring: Keyring,
     pub(crate) online: Online,
     pub(crate) sizes: Sizes,
+    /// Who may call the API.
+    pub(crate) access: Access,
     /// Random words for the node's id and the index's seed, drawn once for all processes.
     pub(crate) random: [u64; 2],
     /// There from `start` on, which runs before any other process is there.
@@ -60,6 +63,9 @@ pub enum NewError {
     /// A key that tokens would be checked with is not usable.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The key of the HTTP API is not usable.
+    #[error(transparent)]
+    ApiKey(#[from] ApiKeyError),
     /// The kernel gave no random bytes.
     #[error("no random bytes from the kernel: {0}")]
     Random(getrandom::Error),
@@ -93,6 +99,7 @@ impl ImApp {
             config,
             keyring,
             online,
+            access: Access::from_settings(settings)?,
             sizes: Sizes::from_settings(settings),
             random: [random()?, random()?],
             tables: None,
@@ -124,10 +131,20 @@ impl ImApp {
         conn: ConnId,
         reason: CloseReason,
     ) -> bool {
-        let bye = notification::encode(&reason.bye());
+        Self::say_bye_because(context, conn, reason, reason.text())
+    }
+
+    /// The same in other words, which must fit a close frame.
+    pub(crate) fn say_bye_because(
+        context: &mut Context<'_, Self>,
+        conn: ConnId,
+        reason: CloseReason,
+        words: &str,
+    ) -> bool {
+        let bye = notification::encode(&close::bye(reason.code(), words.to_owned().into(), 1));
         // Where there is no room for it the close frame alone must do.
         let _ = context.push_droppable(conn, Message::Text(&bye));
-        context.disconnect(conn, reason.code(), reason.text())
+        context.disconnect(conn, reason.code(), words)
     }
 
     /// Gives a session the time to log in that every new one has.
@@ -205,6 +222,7 @@ impl App for ImApp {
             },
             "rooms": self.room_figures(master.sessions),
             "idempotency": self.tables().idempotency.status(clock::unix_ms()),
+            "api": self.tables().api.status(),
             "backend": self.backend_status(),
             "redis": self.online_status(),
             "extension": self.extension.status(master),
@@ -217,6 +235,7 @@ impl App for ImApp {
         self.backend.start(master.areas, &self.config.backend);
         master.listen.clone_into(&mut self.listen);
         self.extension.start(master);
+        self.access.start(master.run_dir);
     }
 
     fn before_reload(
@@ -230,9 +249,10 @@ impl App for ImApp {
         let keyring = load_keys(&config).map_err(|error| error.to_string())?;
         let backend_key = Backend::load(&config.backend).map_err(|error| error.to_string())?;
         let password = online::load_password(&config).map_err(|error| error.to_string())?;
+        let access = self.access.reloaded(master, settings).map_err(|error| error.to_string())?;
         // Last of what may refuse: it changes itself.
         self.extension.reload(settings)?;
-        self.keyring = keyring;
+        (self.keyring, self.access) = (keyring, access);
         self.online.password = password;
         self.backend.set_key(backend_key);
         let url = |config: &ImConfig| config.backend.target.as_ref().map(|to| to.url.clone());
@@ -244,6 +264,7 @@ impl App for ImApp {
     }
 
     fn worker_start(&mut self, context: &mut Context<'_, Self>) -> Result<(), String> {
+        self.access.check()?;
         if matches!(context.role(), Role::Worker(_)) {
             self.drain_soon(context);
             self.online_start(context)?;
@@ -260,16 +281,25 @@ impl App for ImApp {
         Some(notification::encode(&close::bye(code, reason.to_owned().into(), returning)))
     }
 
+    fn refusal_body(target: &str, status: u16, reason: &str) -> Option<(&'static str, Vec<u8>)> {
+        let path = target.split('?').next().unwrap_or_default();
+        api::is_ours(path)
+            .then(|| ("application/json", api::refusal(status, reason).to_string().into_bytes()))
+    }
+
     fn handshake(
         &mut self,
-        _context: &mut Context<'_, Self>,
+        context: &mut Context<'_, Self>,
         _id: RequestId,
         request: &UpgradeRequest<'_>,
     ) -> Handshake {
+        if api::is_ours(&request.http.path) {
+            return Handshake::Refuse(api::answer(self, context, request.http));
+        }
         if http::takes_upgrade(&request.http.path) {
             Handshake::accept()
         } else {
-            Handshake::Refuse(http::no_such_path(&request.http.path))
+            Handshake::Refuse(http::no_such_path())
         }
     }
 
@@ -305,6 +335,9 @@ impl App for ImApp {
         _id: RequestId,
         request: &Request,
     ) -> Reply {
+        if api::is_ours(&request.path) {
+            return Reply::Now(api::answer(self, context, request));
+        }
         Reply::Now(http::respond(&request.method, &request.path, context.is_stopping()))
     }
 

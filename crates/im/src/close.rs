@@ -25,10 +25,12 @@ pub enum CloseReason {
     Replaced,
     /// Another device of the same user asked for it by `kick`.
     KickedByOwnDevice,
+    /// Whoever runs the server asked for it.
+    KickedByOperator,
 }
 
 /// Every reason, for tables and tests.
-pub const CLOSE_REASONS: [CloseReason; 8] = [
+pub const CLOSE_REASONS: [CloseReason; 9] = [
     CloseReason::Stopping,
     CloseReason::BinaryNotTaken,
     CloseReason::HeartbeatTimeout,
@@ -37,6 +39,7 @@ pub const CLOSE_REASONS: [CloseReason; 8] = [
     CloseReason::TokensRefused,
     CloseReason::Replaced,
     CloseReason::KickedByOwnDevice,
+    CloseReason::KickedByOperator,
 ];
 
 impl CloseReason {
@@ -50,6 +53,7 @@ impl CloseReason {
             Self::LoginTimeout => 4501,
             Self::TokenExpired | Self::TokensRefused => 4502,
             Self::Replaced | Self::KickedByOwnDevice => 4510,
+            Self::KickedByOperator => 4511,
         }
     }
 
@@ -65,6 +69,7 @@ impl CloseReason {
             Self::TokensRefused => "too many tokens were refused",
             Self::Replaced => "replaced by a newer login of this user",
             Self::KickedByOwnDevice => "closed by another device of this user",
+            Self::KickedByOperator => "closed by who runs the server",
         }
     }
 

@@ -175,6 +175,12 @@ pub const IM_KEYS: &[KeySpec] = &[
     redis::TIMEOUT,
     redis::MAX_CHANGES,
     redis::MAX_QUERIES,
+    reload(
+        "http.api_key_file",
+        KeyKind::Path,
+        "\"\"",
+        "The file of the HTTP API's key; empty: one is made in the run directory.",
+    ),
 ];
 
 const fn reload(

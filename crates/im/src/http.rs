@@ -10,10 +10,7 @@ pub(crate) fn takes_upgrade(path: &str) -> bool {
 }
 
 /// What an upgrade on another path gets.
-pub(crate) fn no_such_path(path: &str) -> Response {
-    if path == "/api" || path.starts_with("/api/") {
-        return Response::json(404, &serde_json::json!({"error": "not_found"}));
-    }
+pub(crate) fn no_such_path() -> Response {
     Response::text(404, "not found: the IM is on /ws\n")
 }
 
@@ -26,7 +23,7 @@ pub(crate) fn respond(method: &str, path: &str, stopping: bool) -> Response {
         "/ws" => {
             || Response::text(426, "this path speaks WebSocket\n").header("Upgrade", "websocket")
         }
-        _ => return no_such_path(path),
+        _ => return no_such_path(),
     };
     match method {
         "GET" | "HEAD" => answer(),
@@ -70,7 +67,6 @@ mod tests {
             ("POST", "/nope", 404),
             ("GET", "/metrics", 404),
             ("GET", "/dashboard", 404),
-            ("POST", "/api/push", 404),
             ("GET", "/ws/", 404),
         ] {
             assert_eq!(respond(method, path, false).status, status, "{method} {path}");
@@ -78,10 +74,6 @@ mod tests {
         assert_eq!(respond("GET", "/healthz", false).body, b"ok\n");
         assert_eq!(header(&respond("GET", "/ws", false), "Upgrade"), Some("websocket"));
         assert_eq!(header(&respond("POST", "/", false), "Allow"), Some("GET, HEAD"));
-        assert_eq!(
-            header(&respond("GET", "/api/x", false), "Content-Type"),
-            Some("application/json")
-        );
         assert_eq!(respond("GET", "/readyz", true).status, 503);
         assert_eq!(respond("GET", "/healthz", true).status, 200);
         assert!(takes_upgrade("/ws") && takes_upgrade("/") && !takes_upgrade("/wss"));

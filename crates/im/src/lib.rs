@@ -16,6 +16,7 @@
 //! - [`backend`]: what the owner's backend is told, and asked.
 //! - `tasks`: what may block, handed to task processes.
 //! - [`extension`]: what programs add to it.
+//! - `api`: the server's own API over HTTP.
 //! - `methods`, `http`, `app`: the shell.
 //!
 //! # The IM in a program of yours
@@ -70,6 +71,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod api;
 mod app;
 mod attendance;
 pub mod auth;
@@ -92,6 +94,7 @@ mod simulation;
 mod tables;
 mod tasks;
 
+pub use api::ApiKeyError;
 pub use app::{ImApp, NewError};
 pub use config::{IM_KEYS, ImConfig};
 pub use extension::{CallContext, Extension, LoginAttempt, read_params};

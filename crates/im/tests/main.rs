@@ -1,5 +1,6 @@
 //! The IM through its hooks, without a process: every method and every deadline, by table.
 
+mod api;
 mod deadlines;
 mod devices;
 mod expiry;

@@ -180,6 +180,14 @@ pub trait App: Sized + 'static {
         None
     }
 
+    /// Media type and body of an answer that the engine itself gives, to a request that does not come to
+    /// [`App::request`] (malformed, too large, too late); `None`: the reason as plain text. `target` is
+    /// what the client asked for, as far as it can be told. Knows no connection.
+    #[must_use]
+    fn refusal_body(_target: &str, _status: u16, _reason: &str) -> Option<(&'static str, Vec<u8>)> {
+        None
+    }
+
     /// Worker: an opened connection is over; its row is freed right after. Called exactly once for
     /// each `open`; for one that a dead worker served, in its successor.
     fn close(&mut self, _context: &mut Context<'_, Self>, _conn: ConnId, _closed: &Closed) {}

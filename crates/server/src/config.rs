@@ -343,7 +343,7 @@ pub const SERVER_KEYS: &[KeySpec] = &[
     reload(
         "http.max_body",
         KeyKind::Size { min: 0, max: 64 * MIB },
-        "\"64KiB\"",
+        "\"128KiB\"",
         "The largest body of a plain request.",
     ),
     reload(

@@ -175,7 +175,8 @@ impl FakeWorker {
     /// Calls a hook of the master.
     pub fn in_master<R>(&self, hook: impl FnOnce(&mut MasterContext<'_>) -> R) -> R {
         let mut asked = Vec::new();
-        let (listen, run_dir) = ([SocketAddr::from(([127, 0, 0, 1], 9502))], Path::new("."));
+        let (listen, run_dir) =
+            ([SocketAddr::from(([127, 0, 0, 1], 9502))], Path::new("/dev/null"));
         hook(&mut MasterContext::new(&self.sessions, &self.areas, &listen, run_dir, &mut asked))
     }
 

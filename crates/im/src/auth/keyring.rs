@@ -115,7 +115,7 @@ pub enum KeyProblem {
     Empty,
     /// It can be guessed by trying.
     #[error(
-        "the secret has {bytes} bytes, and HS256 needs at least {SECRET_MIN}; `openssl rand -hex 32` \
+        "the secret has {bytes} bytes, and at least {SECRET_MIN} are needed; `openssl rand -hex 32` \
          makes one"
     )]
     Short {
@@ -131,6 +131,9 @@ pub enum KeyProblem {
          one"
     )]
     Repetitive,
+    /// It does not go into a header.
+    #[error("the secret has other bytes than visible ASCII; `openssl rand -hex 32` makes one")]
+    NotText,
     /// It is a key in PEM, as others may have.
     #[error("this is a key in PEM, not a secret; `openssl rand -hex 32` makes a secret")]
     NotSecret,
@@ -203,6 +206,13 @@ impl KeyConfig {
         judge(&secret)?;
         Ok(secret)
     }
+}
+
+/// The secret in a file, which only those may read who should.
+pub(crate) fn secret_in(path: &Path) -> Result<Vec<u8>, KeyProblem> {
+    let secret = Source::File(path.to_owned()).read_secret()?;
+    judge(&secret)?;
+    Ok(secret)
 }
 
 /// Who may read a key.

@@ -5,7 +5,7 @@
 
 pub mod code;
 pub mod notification;
-mod object;
+pub(crate) mod object;
 pub mod params;
 pub mod reply;
 pub mod request;

@@ -86,6 +86,25 @@ pub struct Message<'a> {
     pub time: u64,
 }
 
+/// A message from the server's owner to everybody who is logged in.
+#[derive(Serialize, Debug)]
+pub struct Announcement<'a> {
+    id: MessageId,
+    /// Always `null`.
+    from: (),
+    to: &'static str,
+    body: &'a RawValue,
+    time: u64,
+}
+
+impl<'a> Announcement<'a> {
+    /// With this id and body.
+    #[must_use]
+    pub fn new(id: MessageId, body: &'a RawValue) -> Self {
+        Self { id, from: (), to: "all", body, time: id.unix_ms() }
+    }
+}
+
 /// Something fleeting for a user or a room, such as typing.
 #[derive(Serialize, Debug)]
 pub struct Signal<'a> {
@@ -150,6 +169,10 @@ impl Notification for Message<'_> {
     }
 }
 
+impl Notification for Announcement<'_> {
+    const METHOD: &'static str = "message";
+}
+
 impl Notification for Signal<'_> {
     const METHOD: &'static str = "signal";
 
@@ -188,6 +211,10 @@ mod tests {
         );
         assert!(
             encode(&Message { id, from: None, to: &to, body, time: 1 }).contains("\"from\":null")
+        );
+        assert_eq!(
+            encode(&Announcement::new(id, body)),
+            r#"{"jsonrpc":"2.0","method":"message","params":{"id":"0000000000100000","from":null,"to":"all","body":{"a" : 1.0},"time":1}}"#
         );
     }
 }

@@ -43,6 +43,12 @@ pub(crate) fn fields<'a, const N: usize>(
     }
 }
 
+/// The first name of a JSON object that is not among these.
+pub(crate) fn unknown_name(text: &str, names: &[&str]) -> Option<String> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    reader.deserialize_map(StrangerVisitor(names)).ok().flatten()
+}
+
 /// The text of a JSON string; `None` if the value is no string, or one with half a surrogate pair.
 pub(crate) fn string(value: &RawValue) -> Option<Cow<'_, str>> {
     let inner = value.get().strip_prefix('"')?.strip_suffix('"')?;
@@ -117,6 +123,27 @@ impl<'a, const N: usize> Visitor<'a> for FieldsVisitor<'_, N> {
             }
         }
         Ok(found)
+    }
+}
+
+struct StrangerVisitor<'n>(&'n [&'n str]);
+
+impl<'a> Visitor<'a> for StrangerVisitor<'_> {
+    type Value = Option<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<M: MapAccess<'a>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+        let mut unknown = None;
+        // To its end, as a reader must.
+        while let Some((name, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
+            if unknown.is_none() && !self.0.contains(&name.as_str()) {
+                unknown = Some(name);
+            }
+        }
+        Ok(unknown)
     }
 }
 

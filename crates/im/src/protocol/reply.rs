@@ -34,10 +34,10 @@ pub fn error(id: Option<Id<'_>>, error: &CallError) -> String {
 }
 
 /// What most texts without a body fit in, so that they are not moved while they grow.
-pub(super) const TEXT_BYTES: usize = 256;
+pub(crate) const TEXT_BYTES: usize = 256;
 
 /// The JSON text of a value whose shape is one of ours, of about so many bytes.
-pub(super) fn to_text<T: Serialize>(value: &T, bytes: usize) -> String {
+pub(crate) fn to_text<T: Serialize>(value: &T, bytes: usize) -> String {
     let mut text = Vec::with_capacity(bytes);
     // Writing JSON fails on maps whose keys are no strings and on a failing `Serialize`; the types of
     // this module and of `notification` have neither.

@@ -10,6 +10,7 @@
 //! whose login is done last finds the other.
 
 mod idempotency;
+mod api;
 #[cfg(test)]
 mod inspection;
 mod online;
@@ -18,6 +19,7 @@ pub(crate) mod rooms;
 pub(crate) use self::online::{OnlineBoard, OnlineCount};
 
 pub(crate) use self::idempotency::{Begun, Claim, Idempotency, SendKey};
+pub(crate) use self::api::{ApiCount, ApiCounts};
 use self::rooms::{RoomSizes, Rooms};
 use crate::ids::NodeId;
 use crate::message_id::{self, MessageId};
@@ -105,6 +107,7 @@ pub(crate) fn areas(sizes: &Sizes) -> Vec<AreaRequest> {
             name: IDEMPOTENCY_AREA,
             words: Idempotency::words_needed(sizes.idempotency_entries),
         },
+        api::AREA,
     ];
     areas.extend(rooms::areas(&sizes.rooms));
     areas.extend(online::areas(sizes.sessions));
@@ -181,6 +184,8 @@ pub(crate) struct Tables {
     pub(crate) idempotency: Idempotency,
     /// What all processes know of Redis.
     pub(crate) online: OnlineBoard,
+    /// Counts of the API.
+    pub(crate) api: ApiCounts,
     /// This server among others.
     pub(crate) node: NodeId,
     /// Who is in which room.
@@ -220,6 +225,7 @@ impl Tables {
             auth: areas.words(AUTH_AREA).expect(asked),
             idempotency: Idempotency::new(areas.words(IDEMPOTENCY_AREA).expect(asked)),
             online: OnlineBoard::new(areas),
+            api: ApiCounts::new(areas),
             node: NodeId(settle(word(NODE_AREA), node)),
             rooms: Rooms::new(sessions, areas, &sizes.rooms, seed),
         }

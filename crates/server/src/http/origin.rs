@@ -19,6 +19,16 @@ pub enum OriginPolicy {
 }
 
 impl OriginPolicy {
+    /// As `websocket.allowed_origins` says: none named is the server's own host and loopback, `*` is any.
+    #[must_use]
+    pub fn from_allowed(allowed: &[String]) -> Self {
+        match allowed {
+            [] => Self::SameHostOrNone { allow_loopback: true },
+            [any] if any == "*" => Self::Any,
+            list => Self::List(list.to_vec()),
+        }
+    }
+
     /// Whether a request with these `Origin` and `Host` headers is allowed.
     #[must_use]
     pub fn allows(&self, origin: Option<&str>, host: Option<&str>) -> bool {

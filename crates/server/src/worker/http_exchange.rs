@@ -19,6 +19,8 @@ use crate::scoreboard::{Cell, Errand};
 use crate::sessions::{Phase, Service};
 use std::mem;
 
+/// As much of a target as says whose it is.
+const TARGET_SHOWN: usize = 256;
 /// Most bytes of one HTTP read; a head is at most 8 KiB.
 const READ_BYTES: usize = 16 << 10;
 
@@ -89,7 +91,10 @@ impl<A: App> Worker<'_, A> {
                     self.core.row.add(Cell::Requests, 1);
                     self.serve_request(key, request);
                 }
-                Err(refusal) => return self.refuse_request(key, &refusal, false),
+                Err(refusal) => {
+                    let target = target_of(&http.input);
+                    return self.refuse_request(key, &target, &refusal, false);
+                }
             }
         }
         self.take_first_frames(key);
@@ -122,22 +127,25 @@ impl<A: App> Worker<'_, A> {
         {
             Some(Reply::Now(response)) => self.answer(id, Answer::Response(response)),
             Some(Reply::Later) => {}
-            None => self.answer(id, Answer::Response(Response::text(500, "internal error\n"))),
+            None => self.answer(id, Answer::Response(internal_error::<A>(&request.target))),
         }
     }
 
     fn serve_upgrade(&mut self, key: usize, id: RequestId, request: Request) {
         let upgrade = match check_upgrade(&request) {
             Ok(upgrade) => PendingUpgrade::from(upgrade),
-            Err(refusal) => return self.refuse_request(key, &refusal, request.method == "HEAD"),
+            Err(refusal) => {
+                let head_only = request.method == "HEAD";
+                return self.refuse_request(key, &request.target, &refusal, head_only);
+            }
         };
         if !self.core.life.accepting() {
-            return self.refuse_upgrade_while_stopping(key);
+            return self.refuse_upgrade_while_stopping(key, &request.target);
         }
         let headers = &request.headers;
         if !self.origins.allows(headers.first("origin"), headers.first("host")) {
             let refusal = Refusal::new(403, "this origin is not in websocket.allowed_origins");
-            return self.refuse_request(key, &refusal, false);
+            return self.refuse_request(key, &request.target, &refusal, false);
         }
         let peer = self.core.connections[key].peer;
         let subprotocols = upgrade.subprotocols.clone();
@@ -148,7 +156,7 @@ impl<A: App> Worker<'_, A> {
         {
             Some(Handshake::Later) => {}
             Some(answer) => self.answer(id, Answer::Handshake(answer)),
-            None => self.answer(id, Answer::Response(Response::text(500, "internal error\n"))),
+            None => self.answer(id, Answer::Response(internal_error::<A>(&request.target))),
         }
     }
 
@@ -227,20 +235,33 @@ impl<A: App> Worker<'_, A> {
         }
     }
 
-    pub(super) fn refuse_request(&mut self, key: usize, refusal: &Refusal, head_only: bool) {
+    fn refuse_request(&mut self, key: usize, target: &str, refusal: &Refusal, head_only: bool) {
         let dated = refusal.clone().with("Date", clock::http_date(clock::unix_ms()));
+        let body = A::refusal_body(target, refusal.status, refusal.reason);
         let connection = &mut self.core.connections[key];
         // It is the last thing said on this connection: where it does not fit, the close says it.
-        let _ = connection.outbox.push_with(|tail| encode_refusal(tail, &dated, false, head_only));
+        let _ = connection.outbox.push_with(|tail| match &body {
+            None => encode_refusal(tail, &dated, false, head_only),
+            Some((media_type, body)) => {
+                encode_response(
+                    tail,
+                    dated.status,
+                    &headers_of(media_type, &dated),
+                    body,
+                    false,
+                    head_only,
+                );
+            }
+        });
         if let Some(http) = connection.http_mut() {
             http.ending = true;
         }
     }
 
     /// Who comes while the server stops had better ask another one, or this one when it is back.
-    fn refuse_upgrade_while_stopping(&mut self, key: usize) {
+    fn refuse_upgrade_while_stopping(&mut self, key: usize, target: &str) {
         let refusal = Refusal::new(503, "the server is stopping").with("Retry-After", "5");
-        self.refuse_request(key, &refusal, false);
+        self.refuse_request(key, target, &refusal, false);
     }
 
     /// Makes a WebSocket of the connection: a row, the 101, the `open` hook.
@@ -253,14 +274,14 @@ impl<A: App> Worker<'_, A> {
         headers: &[(String, String)],
     ) {
         if !self.core.life.accepting() {
-            return self.refuse_upgrade_while_stopping(key);
+            return self.refuse_upgrade_while_stopping(key, &request.target);
         }
         let core = &mut self.core;
         let (descriptor, peer) = (core.connections[key].descriptor, core.connections[key].peer);
         let Some(conn) = core.shared.sessions.claim(core.slot, descriptor, peer) else {
             core.row.add(Cell::TableFull, 1);
             let refusal = Refusal::new(503, "the session table is full").with("Retry-After", "1");
-            return self.refuse_request(key, &refusal, false);
+            return self.refuse_request(key, &request.target, &refusal, false);
         };
         core.shared.ledger.note(descriptor, DescriptorKind::Session, core.holder);
         if let Some(chosen) = subprotocol
@@ -269,7 +290,7 @@ impl<A: App> Worker<'_, A> {
             core.shared.sessions.free(conn);
             core.shared.ledger.note(descriptor, DescriptorKind::Handshaking, core.holder);
             let refusal = Refusal::new(500, "the subprotocol's name is too long");
-            return self.refuse_request(key, &refusal, false);
+            return self.refuse_request(key, &request.target, &refusal, false);
         }
         let (agreement, extensions) = core.agree_on_compression(request).unzip();
         core.shared.sessions.set_agreement(conn, agreement);
@@ -304,6 +325,7 @@ impl<A: App> Worker<'_, A> {
     pub(super) fn http_too_late(&mut self, key: usize) {
         let Some(http) = self.core.connections[key].http_mut() else { return };
         let (waiting, begun) = (http.pending.take(), !http.input.is_empty());
+        let target = target_of(&http.input);
         if http.ending {
             // It did not take its answer.
             return self.core.transport_lost(key);
@@ -314,10 +336,32 @@ impl<A: App> Worker<'_, A> {
             self.core.pending.remove(&pending.id);
             self.core.row.add(Cell::HttpTimeouts, 1);
             let refusal = Refusal::new(503, "no answer in time").with("Retry-After", "1");
-            self.refuse_request(key, &refusal, false);
+            self.refuse_request(key, &pending.request.target, &refusal, false);
         } else if begun {
             self.core.row.add(Cell::HttpTimeouts, 1);
-            self.refuse_request(key, &Refusal::new(408, "the request did not come in time"), false);
+            let refusal = Refusal::new(408, "the request did not come in time");
+            self.refuse_request(key, &target, &refusal, false);
         }
     }
+}
+
+/// A hook panicked.
+fn internal_error<A: App>(target: &str) -> Response {
+    match A::refusal_body(target, 500, "internal error") {
+        Some((media_type, body)) => Response::with_type(500, media_type, body),
+        None => Response::text(500, "internal error\n"),
+    }
+}
+
+fn headers_of(media_type: &str, refusal: &Refusal) -> Vec<(String, String)> {
+    let own = refusal.headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone()));
+    [("Content-Type".to_owned(), media_type.to_owned())].into_iter().chain(own).collect()
+}
+
+/// The target in the request line of a request that is not whole, or not right.
+fn target_of(input: &[u8]) -> String {
+    let line = input.split(|byte| *byte == b'\r').find(|line| line.trim_ascii() != b"");
+    let mut words = line.unwrap_or_default().split(|byte| *byte == b' ');
+    let target = words.nth(1).unwrap_or_default();
+    String::from_utf8_lossy(&target[..target.len().min(TARGET_SHOWN)]).into_owned()
 }

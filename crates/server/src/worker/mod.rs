@@ -83,7 +83,7 @@ pub(crate) fn run<A: App>(app: &mut A, birth: Birth) -> i32 {
 fn live<A: App>(app: &mut A, birth: Birth) -> io::Result<()> {
     birth.sources.take_signals();
     crate::sys::fork::unblock_signals()?;
-    let origins = origins(&birth.config.allowed_origins);
+    let origins = OriginPolicy::from_allowed(&birth.config.allowed_origins);
     let core = Core::new(birth, A::goodbye)?;
     // Never dropped: the drop would close the epoll, whose ledger entry the master still goes by when
     // it reaps this process; by then the number may be a neighbour's.
@@ -262,13 +262,5 @@ impl<A: App> Worker<'_, A> {
         self.core.mail_ready = true;
         self.core.accept_ready = true;
         info!("serving again: the successor failed");
-    }
-}
-
-fn origins(allowed: &[String]) -> OriginPolicy {
-    match allowed {
-        [] => OriginPolicy::SameHostOrNone { allow_loopback: true },
-        [any] if any == "*" => OriginPolicy::Any,
-        list => OriginPolicy::List(list.to_vec()),
     }
 }
