@@ -22,6 +22,7 @@ mod im;
 mod library;
 mod lifecycle;
 mod outside;
+mod proxies;
 mod redis;
 mod reload;
 mod signals;

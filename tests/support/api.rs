@@ -24,6 +24,11 @@ impl Api {
         Self { address, key: key.to_owned() }
     }
 
+    /// The same at another address.
+    pub(crate) fn at(self, address: SocketAddr) -> Self {
+        Self { address, ..self }
+    }
+
     /// `GET`, on a connection of its own.
     pub(crate) fn get(&self, path: &str) -> Answer {
         self.ask("GET", path, "", "")

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+use tungstenite::client::IntoClientRequest;
 use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::{Message, WebSocket};
@@ -29,11 +30,26 @@ impl Client {
 
     /// The same; the status if the server refuses the upgrade.
     pub(crate) fn try_connect(address: SocketAddr) -> Result<Self, u16> {
-        let stream = TcpStream::connect_timeout(&address, wait::DEADLINE).expect("a connection");
+        Self::try_connect_through(address, b"", &[])
+    }
+
+    /// The same as a proxy does it: bytes before the request, and lines of `X-Forwarded-For` in it.
+    pub(crate) fn try_connect_through(
+        address: SocketAddr,
+        before: &[u8],
+        forwarded_for: &[&str],
+    ) -> Result<Self, u16> {
+        let mut stream =
+            TcpStream::connect_timeout(&address, wait::DEADLINE).expect("a connection");
         stream.set_nodelay(true).expect("a socket option");
         stream.set_read_timeout(Some(wait::DEADLINE)).expect("a socket option");
         stream.set_write_timeout(Some(wait::DEADLINE)).expect("a socket option");
-        let socket = match tungstenite::client(format!("ws://{address}/ws"), Patient(stream)) {
+        stream.write_all(before).expect("an open connection");
+        let mut request = format!("ws://{address}/ws").into_client_request().expect("a URL");
+        for line in forwarded_for {
+            request.headers_mut().append("X-Forwarded-For", line.parse().expect("a header"));
+        }
+        let socket = match tungstenite::client(request, Patient(stream)) {
             Ok((socket, _)) => socket,
             Err(tungstenite::HandshakeError::Failure(tungstenite::Error::Http(response))) => {
                 return Err(response.status().as_u16());

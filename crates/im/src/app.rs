@@ -296,7 +296,7 @@ impl App for ImApp {
         if api::is_ours(&request.http.path) {
             return Handshake::Refuse(api::answer(self, context, request.http));
         }
-        if http::takes_upgrade(&request.http.path) {
+        if http::takes_upgrade(&request.http.path, request.http.arrival.door) {
             Handshake::accept()
         } else {
             Handshake::Refuse(http::no_such_path())
@@ -338,7 +338,12 @@ impl App for ImApp {
         if api::is_ours(&request.path) {
             return Reply::Now(api::answer(self, context, request));
         }
-        Reply::Now(http::respond(&request.method, &request.path, context.is_stopping()))
+        Reply::Now(http::respond(
+            &request.method,
+            &request.path,
+            request.arrival.door,
+            context.is_stopping(),
+        ))
     }
 
     fn task(

@@ -3,10 +3,11 @@
 //! Pure: a method and a path in, a response out. Knows no session.
 
 use dunlin_server::Response;
+use dunlin_server::http::Door;
 
-/// Whether a WebSocket upgrade is taken on a path.
-pub(crate) fn takes_upgrade(path: &str) -> bool {
-    matches!(path, "/" | "/ws")
+/// Whether a WebSocket upgrade is taken on a path; by the listeners for everybody alone.
+pub(crate) fn takes_upgrade(path: &str, door: Door) -> bool {
+    door == Door::Public && matches!(path, "/" | "/ws")
 }
 
 /// What an upgrade on another path gets.
@@ -15,8 +16,9 @@ pub(crate) fn no_such_path() -> Response {
 }
 
 /// The answer to a plain request; `stopping`: the server takes no new connections any more.
-pub(crate) fn respond(method: &str, path: &str, stopping: bool) -> Response {
+pub(crate) fn respond(method: &str, path: &str, door: Door, stopping: bool) -> Response {
     let answer = match path {
+        "/" | "/ws" if door == Door::Admin => return no_such_path(),
         "/" => || Response::text(200, WELCOME),
         "/readyz" if stopping => || Response::text(503, "stopping\n").header("Retry-After", "1"),
         "/healthz" | "/readyz" => || Response::text(200, "ok\n"),
@@ -69,13 +71,26 @@ mod tests {
             ("GET", "/dashboard", 404),
             ("GET", "/ws/", 404),
         ] {
-            assert_eq!(respond(method, path, false).status, status, "{method} {path}");
+            assert_eq!(
+                respond(method, path, Door::Public, false).status,
+                status,
+                "{method} {path}"
+            );
         }
-        assert_eq!(respond("GET", "/healthz", false).body, b"ok\n");
-        assert_eq!(header(&respond("GET", "/ws", false), "Upgrade"), Some("websocket"));
-        assert_eq!(header(&respond("POST", "/", false), "Allow"), Some("GET, HEAD"));
-        assert_eq!(respond("GET", "/readyz", true).status, 503);
-        assert_eq!(respond("GET", "/healthz", true).status, 200);
-        assert!(takes_upgrade("/ws") && takes_upgrade("/") && !takes_upgrade("/wss"));
+        assert_eq!(respond("GET", "/healthz", Door::Public, false).body, b"ok\n");
+        assert_eq!(
+            header(&respond("GET", "/ws", Door::Public, false), "Upgrade"),
+            Some("websocket")
+        );
+        assert_eq!(header(&respond("POST", "/", Door::Public, false), "Allow"), Some("GET, HEAD"));
+        assert_eq!(respond("GET", "/readyz", Door::Public, true).status, 503);
+        assert_eq!(respond("GET", "/healthz", Door::Public, true).status, 200);
+        let takes = |path| takes_upgrade(path, Door::Public);
+        assert!(takes("/ws") && takes("/") && !takes("/wss"));
+        // Where who runs the server has a door of its own, nobody else is served there.
+        assert!(!takes_upgrade("/ws", Door::Admin) && !takes_upgrade("/", Door::Admin));
+        for (path, status) in [("/", 404), ("/ws", 404), ("/healthz", 200), ("/readyz", 200)] {
+            assert_eq!(respond("GET", path, Door::Admin, false).status, status, "{path}");
+        }
     }
 }

@@ -6,9 +6,12 @@
 
 mod checks;
 mod error;
+mod log;
 
-use self::checks::{check_output, check_pool, listen};
+use self::checks::{admin_listen, check_output, check_pool, listen, trusted_proxies};
 pub use self::error::ConfigError;
+pub use self::log::{LogConfig, LogFormat};
+use crate::http::TrustedProxies;
 use crate::settings::{KeyKind, KeySpec, Settings};
 use crate::upgrade;
 use std::net::SocketAddr;
@@ -20,6 +23,10 @@ use std::path::PathBuf;
 pub struct Config {
     /// Addresses to listen on; at least one, at most [`LISTEN_MAX`].
     pub listen: Vec<SocketAddr>,
+    /// Addresses for who runs the server alone; what is for everybody is not served there.
+    pub admin_listen: Vec<SocketAddr>,
+    /// Proxies that are believed about whose requests they pass on.
+    pub trusted_proxies: TrustedProxies,
     /// Workers, 1 to [`WORKERS_MAX`]; the number of cores where the setting is 0.
     pub workers: u16,
     /// Task processes, 0 to [`TASK_WORKERS_MAX`].
@@ -98,27 +105,6 @@ pub struct Config {
     pub config_path: Option<PathBuf>,
     /// What all this was read from, the application's keys among it.
     pub settings: Settings,
-}
-
-/// Where and how to log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogConfig {
-    /// `off`, `error`, `warn`, `info`, `debug` or `trace`.
-    pub level: String,
-    /// For people or for machines.
-    pub format: LogFormat,
-    /// The file, absolute; standard error if there is none.
-    pub file: Option<PathBuf>,
-}
-
-/// How a line of the log looks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogFormat {
-    /// `time level role[slot.gen] pid target: what key=value`.
-    #[default]
-    Text,
-    /// One JSON object.
-    Json,
 }
 
 /// Addresses to listen on, at most: each costs a listener per worker.
@@ -334,6 +320,18 @@ pub const SERVER_KEYS: &[KeySpec] = &[
         "[]",
         "Origins of browsers that may connect; none named: the server's own host, and loopback.",
     ),
+    restart(
+        "http.admin_listen",
+        KeyKind::List,
+        "[]",
+        "Addresses for /api, /metrics and /dashboard alone; empty: they are on server.listen.",
+    ),
+    reload(
+        "http.trusted_proxies",
+        KeyKind::List,
+        "[]",
+        "Addresses and networks of proxies that tell the client's address.",
+    ),
     reload(
         "http.max_connections",
         KeyKind::Count { min: 1, max: SESSIONS_MAX },
@@ -374,6 +372,8 @@ impl Config {
         };
         Ok(Self {
             listen: listen(&settings)?,
+            admin_listen: admin_listen(&settings)?,
+            trusted_proxies: trusted_proxies(&settings)?,
             workers: running.map_or_else(
                 || workers(settings.count("server.workers")),
                 |running| running.workers,
@@ -532,8 +532,13 @@ mod tests {
             ("server.drain_rate", "1000001", "at most 1000000"),
             ("server.listen", "", "at least one address"),
             ("server.listen", "localhost:1", "\"localhost:1\""),
-            ("server.listen", "127.0.0.1:1,127.0.0.1:1", "twice"),
+            ("server.listen", "127.0.0.1:1,127.0.0.1:1", "named before"),
             ("server.listen", &["127.0.0.1:0"; 17].join(","), "at most 16"),
+            ("http.admin_listen", "127.0.0.1:9502", "http.admin_listen names 127.0.0.1:9502"),
+            ("http.admin_listen", "localhost:1", "http.admin_listen wants addresses"),
+            ("http.admin_listen", &["127.0.0.1:0"; 17].join(","), "at most 16"),
+            ("http.trusted_proxies", "10.0.0.0/8,10.0.0.1/8", "\"10.0.0.1/8\""),
+            ("http.trusted_proxies", "proxy.test", "\"proxy.test\""),
         ] {
             let line = config(&[(key, value)]).unwrap_err();
             assert!(line.contains(bound) && line.starts_with("--set: "), "{line}");

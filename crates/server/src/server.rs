@@ -222,7 +222,8 @@ impl<A: App> Server<A> {
         let processes = slots * 2
             + u64::from(config.task_workers)
             + u64::try_from(self.processes.len()).unwrap_or(0);
-        let listeners = slots * u64::try_from(config.listen.len()).unwrap_or(1);
+        let listeners =
+            slots * u64::try_from(config.listen.len() + config.admin_listen.len()).unwrap_or(1);
         let others = SPARE_DESCRIPTORS
             + processes * DESCRIPTORS_PER_PROCESS
             + listeners
@@ -274,26 +275,25 @@ impl<A: App> Server<A> {
 
     fn make_shared(&self, layout: &Layout) -> Result<(Shared, Wiring), StartError> {
         let config = &self.config;
-        let (addresses, listeners) =
-            master::bind_all(&config.listen, config.workers, config.backlog)?;
+        let bind = |addresses| master::bind_all(addresses, config.workers, config.backlog);
+        let (addresses, mut listeners) = bind(&config.listen)?;
+        let (admin_addresses, for_admins) = bind(&config.admin_listen)?;
+        for (slot, more) in listeners.iter_mut().zip(for_admins) {
+            slot.extend(more);
+        }
         let shared = match self.rehearses {
             true => Shared::create_unreserved(layout)?,
             false => Shared::create(layout)?,
         };
-        let wiring = self.wire(addresses, listeners).map_err(|source| StartError::System {
+        let wiring = self.wire(listeners).map_err(|source| StartError::System {
             what: "the mailboxes and pipes cannot be made",
             source,
         })?;
-        Ok((shared, wiring))
+        Ok((shared, Wiring { addresses, admin_addresses, ..wiring }))
     }
 
-    fn wire(
-        &self,
-        addresses: Vec<std::net::SocketAddr>,
-        listeners: Vec<Vec<i32>>,
-    ) -> io::Result<Wiring> {
-        let mut wiring =
-            Wiring { addresses, listeners, master_pid: std::process::id(), ..Wiring::default() };
+    fn wire(&self, listeners: Vec<Vec<i32>>) -> io::Result<Wiring> {
+        let mut wiring = Wiring { listeners, master_pid: std::process::id(), ..Wiring::default() };
         for _ in 0..self.config.workers {
             let (write, read) = packet::pair(MAILBOX_BYTES)?;
             wiring.post.push(write);

@@ -24,7 +24,7 @@ use crate::clock::Millis;
 use crate::context::{
     Context, Effects, MasterContext, MasterDeed, PushError, Role, SendError, TimerError, Urgency,
 };
-use crate::http::{Headers, Request};
+use crate::http::{Arrival, Headers, Request};
 use crate::ids::{ConnId, RequestId, SlotId, TaskId, TimerId, Turn};
 use crate::ipc::codec;
 use crate::marks::Marks;
@@ -464,5 +464,6 @@ pub fn get(path: &str) -> Request {
         body: Vec::new(),
         keep_alive: true,
         http_minor: 1,
+        arrival: Arrival::default(),
     }
 }

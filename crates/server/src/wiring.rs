@@ -4,6 +4,7 @@
 //! Knows which process needs which; knows no protocol.
 
 use crate::context::SendError;
+use crate::http::Door;
 use crate::sys::{descriptor, packet};
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -17,9 +18,12 @@ const PROCESS_WAIT: Duration = Duration::from_millis(100);
 /// The common descriptors.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Wiring {
-    /// The addresses listened on.
+    /// The addresses listened on, for everybody.
     pub(crate) addresses: Vec<SocketAddr>,
-    /// By slot: one listener per address.
+    /// Those for who runs the server alone.
+    #[serde(default)]
+    pub(crate) admin_addresses: Vec<SocketAddr>,
+    /// By slot: one listener per address, of both kinds.
     pub(crate) listeners: Vec<Vec<RawFd>>,
     /// By slot: where its worker reads mail.
     pub(crate) mailboxes: Vec<RawFd>,
@@ -63,6 +67,23 @@ impl Wiring {
         Ok(())
     }
 
+    /// For whom the listener is that took a connection, by the address that was connected to.
+    pub(crate) fn door(&self, local: SocketAddr) -> Door {
+        let fits = |addresses: &[SocketAddr]| {
+            let fit = |address: &SocketAddr| match address.port() == local.port() {
+                true if address.ip() == local.ip() => 2,
+                true if address.ip().is_unspecified() => 1,
+                _ => 0,
+            };
+            addresses.iter().map(fit).max().unwrap_or(0)
+        };
+        // The kernel, too, gives a connection to the listener whose address fits best.
+        match fits(&self.admin_addresses) > fits(&self.addresses) {
+            true => Door::Admin,
+            false => Door::Public,
+        }
+    }
+
     /// What a process with a table of its own keeps: everybody's mail, the task queue.
     pub(crate) fn kept_by_others(&self) -> Vec<RawFd> {
         let mut keep = self.post.clone();
@@ -81,5 +102,30 @@ impl Wiring {
         all.extend(&self.process_inner);
         all.extend(&self.process_outer);
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_came_by_the_listener_that_fits_best() {
+        let addresses = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        let door = |public: &[&str], admin: &[&str], local: &str| {
+            let (addresses, admin_addresses) = (addresses(public), addresses(admin));
+            let wiring = Wiring { addresses, admin_addresses, ..Wiring::default() };
+            wiring.door(local.parse().unwrap())
+        };
+        let public = ["0.0.0.0:1", "[::]:1"];
+        assert_eq!(door(&public, &["127.0.0.1:2"], "127.0.0.1:2"), Door::Admin);
+        assert_eq!(door(&public, &["127.0.0.1:2"], "127.0.0.1:1"), Door::Public);
+        assert_eq!(door(&public, &["127.0.0.1:1"], "127.0.0.1:1"), Door::Admin);
+        assert_eq!(door(&public, &["127.0.0.1:1"], "10.0.0.1:1"), Door::Public);
+        assert_eq!(door(&public, &["127.0.0.1:1"], "[::1]:1"), Door::Public);
+        assert_eq!(door(&["10.0.0.1:1"], &["0.0.0.0:1"], "10.0.0.1:1"), Door::Public);
+        assert_eq!(door(&["10.0.0.1:1"], &["0.0.0.0:1"], "10.0.0.2:1"), Door::Admin);
+        assert_eq!(door(&public, &[], "127.0.0.1:1"), Door::Public);
+        assert_eq!(door(&[], &[], "127.0.0.1:9"), Door::Public);
     }
 }

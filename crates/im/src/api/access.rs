@@ -5,7 +5,7 @@
 
 use super::key::{ApiKey, ApiKeyError};
 use dunlin_server::MasterContext;
-use dunlin_server::http::OriginPolicy;
+use dunlin_server::http::{Door, OriginPolicy};
 use dunlin_server::settings::Settings;
 use std::path::Path;
 
@@ -20,13 +20,17 @@ pub(crate) struct Access {
     problem: Option<ApiKeyError>,
     /// `websocket.allowed_origins`, which holds for the API, too.
     pub(super) origins: OriginPolicy,
+    /// `http.admin_listen` names addresses for it.
+    has_own_door: bool,
 }
 
 impl Access {
     /// As the settings say. A key that the server makes is there after [`Access::start`].
     pub(crate) fn from_settings(settings: &Settings) -> Result<Self, ApiKeyError> {
         let origins = OriginPolicy::from_allowed(settings.list("websocket.allowed_origins"));
-        Ok(Self { configured: configured(settings)?, made: None, problem: None, origins })
+        let has_own_door = !settings.list("http.admin_listen").is_empty();
+        let configured = configured(settings)?;
+        Ok(Self { configured, made: None, problem: None, origins, has_own_door })
     }
 
     /// In the master, before there is any other process: makes the key if none is configured.
@@ -64,6 +68,11 @@ impl Access {
             }
         }
         Ok(newer)
+    }
+
+    /// Whether what is for who runs the server is served at a door.
+    pub(crate) fn admits_admins(&self, door: Door) -> bool {
+        door == Door::Admin || !self.has_own_door
     }
 
     /// The key that holds now.

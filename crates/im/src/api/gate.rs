@@ -1,7 +1,7 @@
 //! Who is let in, and to what: from a request to the resource it may use.
 //!
-//! Pure: a request, the key and the origins in, a decision out. Knows no session. Order: a page of
-//! strangers is refused before anything else, and who has no key learns nothing of what there is. The
+//! Pure: a request, the key and the origins in, a decision out. Knows no session. Order: the
+//! listener, then a page of strangers is refused before anything else, and who has no key learns nothing of what there is. The
 //! address a request comes from grants nothing.
 
 use super::access::Access;
@@ -32,6 +32,9 @@ pub(crate) fn is_ours(path: &str) -> bool {
 
 /// The resource that a request may use.
 pub(super) fn admit(request: &Request, access: &Access) -> Result<Resource, ApiError> {
+    if !access.admits_admins(request.arrival.door) {
+        return Err(ApiError::new(404, "not_found", "the API is on addresses of its own"));
+    }
     let headers = &request.headers;
     let host = headers.first("host");
     if headers.all("origin").any(|origin| !access.origins.allows(Some(origin), host)) {

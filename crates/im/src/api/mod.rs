@@ -47,7 +47,9 @@ pub(crate) fn answer(app: &ImApp, context: &mut Context<'_, ImApp>, request: &Re
                 _ => ApiCount::Unavailable,
             });
             if matches!(error.status, 401 | 403) {
-                limited!(warn, path = request.path, why = error.reason, "an API call is refused");
+                let client = request.arrival.client.ip();
+                let (path, why) = (&*request.path, error.reason);
+                limited!(warn, %client, path, why, "an API call is refused");
             }
             error.response()
         }

@@ -9,8 +9,8 @@
 //! not above that of one that is begun after it is done. 4. Of two sessions of a user at least the one
 //! whose login is done last finds the other.
 
-mod idempotency;
 mod api;
+mod idempotency;
 #[cfg(test)]
 mod inspection;
 mod online;
@@ -18,8 +18,8 @@ pub(crate) mod rooms;
 
 pub(crate) use self::online::{OnlineBoard, OnlineCount};
 
-pub(crate) use self::idempotency::{Begun, Claim, Idempotency, SendKey};
 pub(crate) use self::api::{ApiCount, ApiCounts};
+pub(crate) use self::idempotency::{Begun, Claim, Idempotency, SendKey};
 use self::rooms::{RoomSizes, Rooms};
 use crate::ids::NodeId;
 use crate::message_id::{self, MessageId};

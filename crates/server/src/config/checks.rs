@@ -1,29 +1,52 @@
 //! What settings must be together, beyond the bounds of each.
 
 use super::{ConfigError, LISTEN_MAX, POOL_MESSAGES, TOTAL_OUTPUTS};
+use crate::http::TrustedProxies;
 use crate::settings::{Origin, Settings};
 use std::net::SocketAddr;
 
 /// The addresses to listen on, none twice.
 pub(super) fn listen(settings: &Settings) -> Result<Vec<SocketAddr>, ConfigError> {
-    let origin = || settings.origin("server.listen").to_string();
-    let texts = settings.list("server.listen");
-    if texts.is_empty() {
-        return Err(ConfigError::NoListen { origin: origin() });
+    if settings.list("server.listen").is_empty() {
+        let origin = settings.origin("server.listen").to_string();
+        return Err(ConfigError::NoListen { origin });
     }
+    addresses(settings, "server.listen", &[])
+}
+
+/// The addresses for who runs the server, none of them for others, too.
+pub(super) fn admin_listen(settings: &Settings) -> Result<Vec<SocketAddr>, ConfigError> {
+    addresses(settings, "http.admin_listen", &listen(settings)?)
+}
+
+fn addresses(
+    settings: &Settings,
+    key: &'static str,
+    others: &[SocketAddr],
+) -> Result<Vec<SocketAddr>, ConfigError> {
+    let origin = || settings.origin(key).to_string();
+    let texts = settings.list(key);
     if texts.len() > LISTEN_MAX {
-        return Err(ConfigError::TooManyListen { origin: origin(), got: texts.len() });
+        return Err(ConfigError::TooManyListen { origin: origin(), key, got: texts.len() });
     }
     let mut addresses = Vec::with_capacity(texts.len());
     for text in texts {
-        let bad = |_| ConfigError::BadListen { origin: origin(), text: text.clone() };
+        let bad = |_| ConfigError::BadListen { origin: origin(), key, text: text.clone() };
         let address: SocketAddr = text.parse().map_err(bad)?;
-        if address.port() != 0 && addresses.contains(&address) {
-            return Err(ConfigError::ListenTwice { origin: origin(), address });
+        let known = addresses.contains(&address) || others.contains(&address);
+        if address.port() != 0 && known {
+            return Err(ConfigError::ListenTwice { origin: origin(), key, address });
         }
         addresses.push(address);
     }
     Ok(addresses)
+}
+
+pub(super) fn trusted_proxies(settings: &Settings) -> Result<TrustedProxies, ConfigError> {
+    TrustedProxies::parse(settings.list("http.trusted_proxies")).map_err(|text| {
+        let origin = settings.origin("http.trusted_proxies").to_string();
+        ConfigError::BadProxy { origin, text: text.to_owned() }
+    })
 }
 
 pub(super) fn check_pool(settings: &Settings) -> Result<(), ConfigError> {

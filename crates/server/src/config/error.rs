@@ -19,30 +19,45 @@ pub enum ConfigError {
         origin: String,
     },
     /// There is too much to listen on.
-    #[error("{origin}: server.listen has {got} addresses, but at most {LISTEN_MAX} are allowed")]
+    #[error("{origin}: {key} has {got} addresses, but at most {LISTEN_MAX} are allowed")]
     TooManyListen {
         /// Where it was written.
         origin: String,
+        /// The key.
+        key: &'static str,
         /// How many there are.
         got: usize,
     },
     /// A listen address is none.
-    #[error(
-        "{origin}: server.listen wants addresses such as 127.0.0.1:9502 or [::1]:9502, not {text:?}"
-    )]
+    #[error("{origin}: {key} wants addresses such as 127.0.0.1:9502 or [::1]:9502, not {text:?}")]
     BadListen {
         /// Where it was written.
         origin: String,
+        /// The key.
+        key: &'static str,
         /// What was written.
         text: String,
     },
     /// The same address stands twice.
-    #[error("{origin}: server.listen names {address} twice")]
+    #[error("{origin}: {key} names {address}, which is named before")]
     ListenTwice {
         /// Where it was written.
         origin: String,
+        /// The key.
+        key: &'static str,
         /// The address.
         address: SocketAddr,
+    },
+    /// A proxy is no address and no network.
+    #[error(
+        "{origin}: http.trusted_proxies wants addresses and networks such as 10.0.0.1, 10.0.0.0/8 or \
+         2001:db8::/32 (no bits behind the prefix), not {text:?}"
+    )]
+    BadProxy {
+        /// Where it was written.
+        origin: String,
+        /// What was written.
+        text: String,
     },
     /// The pool could be filled by too few clients.
     #[error(

@@ -11,6 +11,7 @@
 
 mod headers;
 mod origin;
+mod proxies;
 mod request;
 mod response;
 mod target;
@@ -20,7 +21,8 @@ use std::fmt;
 
 pub use headers::Headers;
 pub use origin::OriginPolicy;
-pub use request::{HEADERS_CAP, Request, awaits_continue, parse_request};
+pub use proxies::{PROXY_HEADER_MAX, ProxyHeader, TrustedProxies, read_proxy_header};
+pub use request::{Arrival, Door, HEADERS_CAP, Request, awaits_continue, parse_request};
 pub use response::{encode_continue, encode_refusal, encode_response, reason_phrase};
 pub use upgrade::{Upgrade, check_upgrade, encode_switching, wants_upgrade};
 

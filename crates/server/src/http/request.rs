@@ -4,6 +4,7 @@
 //! keeps cheap.
 
 use std::mem::MaybeUninit;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use httparse::{Error as ParseError, Header, Status};
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,34 @@ pub struct Request {
     pub keep_alive: bool,
     /// 0 or 1: HTTP/1.0 or HTTP/1.1.
     pub http_minor: u8,
+    /// How it came here; not part of what was sent.
+    pub arrival: Arrival,
+}
+
+/// How a request came here: told by who has the socket, not by the parser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Arrival {
+    /// The client's address: of the other side of the socket, or what a trusted proxy
+    /// (`http.trusted_proxies`) says.
+    pub client: SocketAddr,
+    /// Which of the listeners took it.
+    pub door: Door,
+}
+
+impl Default for Arrival {
+    /// From nowhere in particular, by `server.listen`.
+    fn default() -> Self {
+        Self { client: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), door: Door::Public }
+    }
+}
+
+/// Whom a listener is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Door {
+    /// Everybody: `server.listen`.
+    Public,
+    /// Who runs the server: `http.admin_listen`.
+    Admin,
 }
 
 impl Request {
@@ -135,6 +164,7 @@ fn parse_head(
         headers,
         body: Vec::new(),
         http_minor,
+        arrival: Arrival::default(),
     };
     Ok(Some((request, head_bytes, head_bytes.saturating_add(body_bytes))))
 }

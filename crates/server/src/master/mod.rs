@@ -270,6 +270,7 @@ impl<A: App> Master<A> {
             generation: self.generation,
             started_at_ms: self.started_at_ms,
             listen: &self.wiring.addresses,
+            admin_listen: &self.wiring.admin_addresses,
             config: self.config.config_path.as_ref().map(|path| path.display().to_string()),
             reloads: self.reloads,
             last_reload: &self.last_reload,

@@ -83,6 +83,9 @@ impl Sweep {
 }
 
 fn is_ours(number: RawFd, wiring: &Wiring) -> bool {
-    let listened_on = |port: u16| wiring.addresses.iter().any(|address| address.port() == port);
+    let listened_on = |port: u16| {
+        let all = wiring.addresses.iter().chain(&wiring.admin_addresses);
+        all.into_iter().any(|address| address.port() == port)
+    };
     socket::local_port(number).is_some_and(listened_on) || descriptor::is_our_memfd(number)
 }

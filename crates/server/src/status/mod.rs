@@ -119,6 +119,8 @@ pub struct ServerFacts<'a> {
     pub started_at_ms: u64,
     /// The addresses listened on.
     pub listen: &'a [SocketAddr],
+    /// Those for who runs the server alone.
+    pub admin_listen: &'a [SocketAddr],
     /// The config file, if one was read.
     pub config: Option<String>,
     /// Upgrades and connections refused at the door by nobody's worker.
@@ -160,6 +162,7 @@ pub fn status(facts: &ServerFacts<'_>, shared: &Shared) -> Json {
         "started_at": clock::rfc3339(facts.started_at_ms),
         "uptime_ms": now_ms.saturating_sub(facts.started_at_ms),
         "listen": facts.listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "admin_listen": facts.admin_listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "config": facts.config,
         "sessions": sessions(shared),
         "descriptors": descriptor_figures::descriptors(shared.ledger),

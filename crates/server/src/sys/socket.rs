@@ -56,7 +56,10 @@ pub(crate) fn stop_listening(listener: RawFd) {
 
 /// The address of the other side; `None` if it is gone already.
 pub(crate) fn peer(connection: RawFd) -> Option<SocketAddr> {
-    let address = getpeername::<SockaddrStorage>(connection).ok()?;
+    as_address(&getpeername(connection).ok()?)
+}
+
+fn as_address(address: &SockaddrStorage) -> Option<SocketAddr> {
     if let Some(v4) = address.as_sockaddr_in() {
         return Some(SocketAddrV4::new(v4.ip(), v4.port()).into());
     }
@@ -65,9 +68,12 @@ pub(crate) fn peer(connection: RawFd) -> Option<SocketAddr> {
 
 /// The local port of a TCP socket; `None` if the number is none.
 pub(crate) fn local_port(number: RawFd) -> Option<u16> {
-    let address = getsockname::<SockaddrStorage>(number).ok()?;
-    let v4 = address.as_sockaddr_in().map(|v4| v4.port());
-    v4.or_else(|| address.as_sockaddr_in6().map(|v6| v6.port()))
+    local(number).map(|address| address.port())
+}
+
+/// The local address of a TCP socket; `None` if the number is none.
+pub(crate) fn local(number: RawFd) -> Option<SocketAddr> {
+    as_address(&getsockname(number).ok()?)
 }
 
 /// Ends a connection whose output is not acknowledged for so long; 0 leaves it to the kernel.

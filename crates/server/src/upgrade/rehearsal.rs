@@ -83,6 +83,7 @@ impl<A: App> Server<A> {
             .map_err(|error| format!("it does not read the shared memory: {error}"))?;
         self.processes.truncate(1);
         self.config.listen = vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))];
+        self.config.admin_listen = Vec::new();
         self.config.workers = 1;
         self.config.task_workers = self.config.task_workers.min(1);
         self.config.run_dir = PathBuf::from(run_dir);

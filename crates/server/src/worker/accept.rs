@@ -21,21 +21,21 @@ const ACCEPTS_PER_TURN: usize = 64;
 const PATIENCE_MS: u64 = 1_000;
 
 /// Why a connection is turned away at the door, with 503.
-struct Full {
-    cell: Cell,
-    text: &'static str,
+pub(super) struct Full {
+    pub(super) cell: Cell,
+    pub(super) text: &'static str,
     /// In seconds.
-    retry_after: &'static str,
+    pub(super) retry_after: &'static str,
 }
 
 const TOO_MANY_PLAIN: Full =
     Full { cell: Cell::HttpFull, text: "http.max_connections are open", retry_after: "1" };
-const TOO_MANY_OF_ONE: Full = Full {
+pub(super) const TOO_MANY_OF_ONE: Full = Full {
     cell: Cell::FullPerIp,
     text: "server.max_connections_per_ip are open",
     retry_after: "10",
 };
-const TOO_FAST: Full = Full {
+pub(super) const TOO_FAST: Full = Full {
     cell: Cell::TooFastPerIp,
     text: "server.accept_rate_per_ip is reached",
     retry_after: "1",
@@ -124,12 +124,15 @@ impl<A: App> Worker<'_, A> {
         let mut fresh = core.connection(connection, peer);
         // Counted first and then looked at: two workers never let in one each where there is room for one.
         let most = u64::from(core.config.max_connections_per_ip);
-        if most > 0 && fresh.counted && core.shared.peers.count(fresh.address) > most {
+        // Whose it is, and whether there is room for it, is known when the proxy has said so.
+        let proxy = core.config.trusted_proxies.trusts(peer.ip());
+        if most > 0 && !proxy && fresh.counted && core.shared.peers.count(fresh.address) > most {
             core.uncount(&fresh);
             return self.turn_away(connection, peer, &TOO_MANY_OF_ONE);
         }
         if let Some(http) = fresh.http_mut() {
             http.deadline = core.now + core.config.handshake_timeout_ms;
+            http.begins = proxy;
         }
         let key = core.connections.insert(fresh);
         core.http_open += 1;
@@ -152,7 +155,8 @@ impl<A: App> Worker<'_, A> {
         }
         let address = core.shared.peers.address(ip);
         let rate = core.config.accept_rate_per_ip;
-        let may_open = core.shared.peers.may_open(address, core.now, rate);
+        let may_open = core.config.trusted_proxies.trusts(ip)
+            || core.shared.peers.may_open(address, core.now, rate);
         (!may_open).then_some(TOO_FAST)
     }
 

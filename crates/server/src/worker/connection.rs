@@ -6,7 +6,7 @@
 
 use crate::app::{Closed, Handshake, Response};
 use crate::clock::Millis;
-use crate::http::{Request, Upgrade};
+use crate::http::{Door, Request, Upgrade};
 use crate::ids::{ConnId, RequestId, SlotId};
 use crate::outbox::{Outbox, OutboxLimits};
 use crate::peers::Address;
@@ -19,7 +19,10 @@ use std::os::fd::RawFd;
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) descriptor: RawFd,
+    /// Of the other side of the socket, or what a trusted proxy said of it.
     pub(crate) peer: SocketAddr,
+    /// Which listener took it.
+    pub(crate) door: Door,
     /// The client, as far as it is told from others.
     pub(crate) address: Address,
     /// It is counted among the connections of its address.
@@ -65,6 +68,8 @@ pub(crate) struct HttpStage {
     pub(crate) deadline: Millis,
     /// The request that is not all there was answered with 100 (Continue).
     pub(crate) told_to_go_on: bool,
+    /// A trusted proxy's, of which nothing has come yet: a header of the PROXY protocol may.
+    pub(crate) begins: bool,
     /// A request was answered: the next has its time from its first byte on.
     pub(crate) answered: bool,
     /// The request under way, if one waits for its answer.
@@ -192,6 +197,7 @@ impl Connection {
         Self {
             descriptor,
             peer,
+            door: Door::Public,
             address,
             counted: false,
             stage: Stage::Http(Box::default()),

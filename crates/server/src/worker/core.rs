@@ -54,7 +54,7 @@ pub(super) const CLOSE_GRACE_MS: u64 = 3_000;
 /// Bytes of the read buffer that all connections share.
 const READ_BUFFER_BYTES: usize = 256 << 10;
 /// Room in every outbox, beyond `websocket.send_buffer`, for control frames and a last goodbye.
-const CONTROL_ROOM_BYTES: usize = 4 << 10;
+pub(super) const CONTROL_ROOM_BYTES: usize = 4 << 10;
 /// Warm buffers kept for outboxes, so that a message allocates none: as many as one turn may need.
 const WARM_BUFFERS: usize = 1_024;
 /// Bytes of all of them.
@@ -254,23 +254,6 @@ impl Core {
             Token(FIRST_CONNECTION + key),
             Interest::READABLE | Interest::WRITABLE,
         )
-    }
-
-    /// A connection with an outbox of the configured size, counted among those of its client.
-    pub(super) fn connection(&self, descriptor: RawFd, peer: std::net::SocketAddr) -> Connection {
-        let outbox_bytes = self.config.send_buffer_bytes + CONTROL_ROOM_BYTES;
-        let address = self.shared.peers.address(peer.ip());
-        let mut connection = Connection::new(descriptor, peer, address, outbox_bytes, self.now);
-        connection.outbox = connection.outbox.counted_in(&self.load);
-        connection.counted = self.shared.peers.add(self.slot.index(), address);
-        connection
-    }
-
-    /// A connection is no more: its client has one less.
-    pub(super) fn uncount(&self, connection: &Connection) {
-        if connection.counted {
-            self.shared.peers.remove(self.slot.index(), connection.address);
-        }
     }
 
     /// Notes that the row of a session is served by the connection at `key`.

@@ -336,6 +336,7 @@ impl<A: App> Worker<'_, A> {
             pending,
             ending: head.ending,
             told_to_go_on: head.told_to_go_on,
+            begins: head.begins,
             // Whoever has sent nothing yet has the time of a kept connection.
             answered: true,
             ..HttpStage::default()
@@ -381,6 +382,7 @@ pub(super) fn lay_down_connection(
                 pending: http.pending.clone(),
                 ending: http.ending,
                 told_to_go_on: http.told_to_go_on,
+                begins: http.begins,
             });
             let laid_down = put(writer, &head, [&output, &[&http.input], &[&body]]);
             if let Some(pending) = &mut http.pending {

@@ -4,13 +4,14 @@
 //! application's. One request at a time is answered on a connection; what was pipelined waits.
 
 use super::Worker;
-use super::connection::{Answer, OpenStage, Pending, PendingUpgrade, Stage};
+use super::connection::{Answer, Connection, OpenStage, Pending, PendingUpgrade, Stage};
 use super::receive::Reading;
 use crate::app::{App, Handshake, Reply, Response, UpgradeRequest};
 use crate::clock;
 use crate::http::{
-    HttpLimits, Refusal, Request, awaits_continue, check_upgrade, encode_continue, encode_refusal,
-    encode_response, encode_switching, parse_request, wants_upgrade,
+    Arrival, Headers, HttpLimits, ProxyHeader, Refusal, Request, awaits_continue, check_upgrade,
+    encode_continue, encode_refusal, encode_response, encode_switching, parse_request,
+    read_proxy_header, wants_upgrade,
 };
 use crate::ids::RequestId;
 use crate::ledger::DescriptorKind;
@@ -18,6 +19,7 @@ use crate::outbox::Verdict;
 use crate::scoreboard::{Cell, Errand};
 use crate::sessions::{Phase, Service};
 use std::mem;
+use std::net::SocketAddr;
 
 /// As much of a target as says whose it is.
 const TARGET_SHOWN: usize = 256;
@@ -75,6 +77,10 @@ impl<A: App> Worker<'_, A> {
                 return self.core.make_ready(key);
             }
             left = left.saturating_sub(1);
+            if http.begins && !self.take_proxy_header(key) {
+                return;
+            }
+            let Some(http) = self.core.connections[key].http_mut() else { return };
             match parse_request(&http.input, &limits) {
                 Ok(None) => {
                     // Nothing more comes behind the end of its half.
@@ -85,9 +91,10 @@ impl<A: App> Worker<'_, A> {
                     }
                     return;
                 }
-                Ok(Some((request, used))) => {
+                Ok(Some((mut request, used))) => {
                     http.input.drain(..used);
                     http.told_to_go_on = false;
+                    request.arrival = self.arrival(key, &request.headers);
                     self.core.row.add(Cell::Requests, 1);
                     self.serve_request(key, request);
                 }
@@ -98,6 +105,47 @@ impl<A: App> Worker<'_, A> {
             }
         }
         self.take_first_frames(key);
+    }
+
+    /// What a trusted proxy says of its client before the first request. False: nothing can be served yet,
+    /// or ever.
+    fn take_proxy_header(&mut self, key: usize) -> bool {
+        let Some(http) = self.core.connections[key].http_mut() else { return false };
+        let client = match read_proxy_header(&http.input) {
+            ProxyHeader::Incomplete => {
+                http.ending = http.gone;
+                return false;
+            }
+            ProxyHeader::Malformed => {
+                let proxy = self.core.connections[key].peer;
+                crate::limited!(warn, %proxy, "a malformed header of the PROXY protocol");
+                self.core.transport_lost(key);
+                return false;
+            }
+            ProxyHeader::Absent => None,
+            ProxyHeader::Present(used, client) => {
+                http.input.drain(..used);
+                client
+            }
+        };
+        http.begins = false;
+        client.is_none_or(|client| self.becomes(key, client, ""))
+    }
+
+    /// Counts a connection as the client's that a trusted proxy has named. False: it is refused.
+    fn becomes(&mut self, key: usize, client: SocketAddr, target: &str) -> bool {
+        let Err(full) = self.core.count_as(key, client) else { return true };
+        crate::limited!(info, %client, why = full.text, "a proxy's connection is turned away");
+        self.core.row.add(full.cell, 1);
+        let refusal = Refusal::new(503, full.text).with("Retry-After", full.retry_after);
+        self.refuse_request(key, target, &refusal, false);
+        false
+    }
+
+    /// Whose a request is, and by which listener it came.
+    fn arrival(&self, key: usize, headers: &Headers) -> Arrival {
+        let Connection { peer, door, .. } = self.core.connections[key];
+        Arrival { client: self.core.config.trusted_proxies.client(peer, headers), door }
     }
 
     /// The body is welcome: its sender has asked before sending it.
@@ -147,7 +195,7 @@ impl<A: App> Worker<'_, A> {
             let refusal = Refusal::new(403, "this origin is not in websocket.allowed_origins");
             return self.refuse_request(key, &request.target, &refusal, false);
         }
-        let peer = self.core.connections[key].peer;
+        let peer = request.arrival.client;
         let subprotocols = upgrade.subprotocols.clone();
         self.note_pending(key, Pending { id, request: request.clone(), upgrade: Some(upgrade) });
         let seen = UpgradeRequest { http: &request, peer, subprotocols: &subprotocols };
@@ -275,6 +323,11 @@ impl<A: App> Worker<'_, A> {
     ) {
         if !self.core.life.accepting() {
             return self.refuse_upgrade_while_stopping(key, &request.target);
+        }
+        let client = request.arrival.client;
+        if client != self.core.connections[key].peer && !self.becomes(key, client, &request.target)
+        {
+            return;
         }
         let core = &mut self.core;
         let (descriptor, peer) = (core.connections[key].descriptor, core.connections[key].peer);

@@ -31,7 +31,7 @@ const PREFIX_BYTES: usize = 8 * (1 + BLOBS);
 /// The longest head of a record. The longest there is holds a request's head, parsed: a few times 8 KiB.
 const HEAD_MAX_BYTES: usize = 1 << 20;
 /// How a file begins; raised with its format.
-pub(crate) const MARK: &[u8; 8] = b"dunlin 3";
+pub(crate) const MARK: &[u8; 8] = b"dunlin 4";
 /// Small records are written together.
 const WRITE_BYTES: usize = 64 << 10;
 
@@ -57,6 +57,8 @@ pub(super) struct HttpHead {
     pub(super) ending: bool,
     /// The request that is not all there was answered with 100 (Continue).
     pub(super) told_to_go_on: bool,
+    /// A header of the PROXY protocol may come.
+    pub(super) begins: bool,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -338,6 +340,7 @@ mod tests {
                     pending: None,
                     ending,
                     told_to_go_on: ending,
+                    begins: !ending,
                 })
             },
         );

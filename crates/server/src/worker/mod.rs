@@ -5,6 +5,7 @@
 //! shared memory, in the slot's mailbox and listeners, or, at rest, in a memfd.
 
 mod accept;
+mod clients;
 mod compression;
 mod connection;
 mod core;
