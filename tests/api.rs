@@ -179,6 +179,64 @@ fn sessions_are_listed_over_all_workers_and_through_a_death() {
 }
 
 #[test]
+fn the_status_is_that_of_the_pipe_and_metrics_are_of_all_workers() {
+    let server = Server::start(TOML);
+    let api = Api::of(&server);
+    let _clients = [server.client().login("ann"), server.client().login("bob")];
+    assert_eq!(server.verb(&["reload"]).code, Some(0));
+    let fields = |object: &Json| -> Vec<String> {
+        object.as_object().expect("an object").keys().cloned().collect()
+    };
+    // Whichever worker answers.
+    for _ in 0..8 {
+        let (told, piped) = (api.read("/api/status"), server.status().0);
+        assert_eq!(fields(&told), fields(&piped));
+        assert_eq!(fields(&told["workers"][0]), fields(&piped["workers"][0]));
+        for field in [
+            "name",
+            "version",
+            "pid",
+            "state",
+            "generation",
+            "started_at",
+            "listen",
+            "config",
+            "reloads",
+            "last_reload",
+            "processes",
+            "upgrades",
+            "stopping",
+        ] {
+            assert_eq!(told[field], piped[field], "{field}");
+        }
+        assert_eq!(told["sessions"]["logged_in"], 2);
+        assert!(told["uptime_ms"].as_u64() <= piped["uptime_ms"].as_u64());
+    }
+    assert_eq!(api.read("/api/status")["generation"], 2);
+    let metric = |name: &str| -> u64 {
+        let answer = api.get("/metrics");
+        assert!(answer.header("content-type").is_some_and(|kind| kind.contains("version=0.0.4")));
+        let mut values = answer.body.lines().filter_map(|line| line.strip_prefix(name));
+        let value = values.next().unwrap_or_else(|| panic!("no {name}: {}", answer.body));
+        value.trim().parse().expect("a number")
+    };
+    assert_eq!(metric("dunlin_sessions_logged_in "), 2);
+    assert_eq!(metric("dunlin_reloads_total "), 1);
+    let logins = metric("dunlin_logins_total ");
+    let before = metric("dunlin_http_requests_total ");
+    signal("KILL", server.status().worker_pid(1));
+    server.wait_until("the next worker", |status| status.0["workers"][1]["restarts"] == 1);
+    server.wait_until("both workers", |status| status.ready_workers() == 2);
+    // Counters belong to the slot, and go on.
+    assert_eq!(
+        (metric("dunlin_logins_total "), metric("dunlin_worker_restarts_total ")),
+        (logins, 1)
+    );
+    assert!(metric("dunlin_http_requests_total ") > before);
+    assert_eq!(get(server.address, "/metrics").status, 401);
+}
+
+#[test]
 fn every_error_is_json_also_of_what_never_became_a_request() {
     let server = Server::start(TOML);
     let api = Api::of(&server);

@@ -133,6 +133,7 @@ fn each_path_takes_its_method_and_json() {
         ("PUT", "/api/kick", 405, "method_not_allowed"),
         ("POST", "/api/presence", 405, "method_not_allowed"),
         ("DELETE", "/api/sessions", 405, "method_not_allowed"),
+        ("POST", "/metrics", 405, "method_not_allowed"),
         ("OPTIONS", "/api/push", 405, "method_not_allowed"),
         ("post", "/api/push", 405, "method_not_allowed"),
     ] {
@@ -404,6 +405,79 @@ fn who_stays_is_on_exactly_one_page_while_others_come_and_go() {
     for conn in stay {
         let seen = all.iter().filter(|one| one["session"] == conn.to_string()).count();
         assert_eq!(seen, 1, "{all:?}");
+    }
+}
+
+#[test]
+fn a_push_to_a_room_reaches_who_is_in_it() {
+    let mut house = house(&[]);
+    let (ann, bob) = (house.login("ann", "d"), house.login("bob", "d"));
+    house.login("cat", "d");
+    for conn in [ann, bob] {
+        house.call(conn, "join", json!({"room": "r"}));
+    }
+    house.worker.take_deeds();
+    let answer = good(&mut house, "POST", "/api/push", &json!({"to": {"room": "r"}, "body": 1}));
+    assert_eq!(answer["sessions"], 2);
+    let got = pushed(&mut house);
+    assert_eq!(got.iter().map(|(conn, _)| *conn).collect::<Vec<_>>(), [ann, bob]);
+    assert_eq!(got[0].1["params"]["to"], json!({"room": "r"}));
+    assert_eq!(got[0].1["params"]["from"], Value::Null);
+}
+
+#[test]
+fn rooms_come_in_pages_of_those_that_somebody_is_in() {
+    let mut house = house(&[]);
+    assert_eq!(good(&mut house, "GET", "/api/rooms", &Value::Null), json!({"rooms": []}));
+    let (ann, other) = (house.login("ann", "p"), house.login("ann", "q"));
+    let bob = house.login("bob", "d");
+    for (conn, room) in
+        [(ann, "a"), (other, "a"), (bob, "a"), (ann, "b"), (bob, "c"), (bob, "gone")]
+    {
+        house.call(conn, "join", json!({"room": room}));
+    }
+    house.call(bob, "leave", json!({"room": "gone"}));
+    let (mut rooms, mut path) = (Vec::new(), "/api/rooms?limit=2".to_owned());
+    loop {
+        let page = good(&mut house, "GET", &path, &Value::Null);
+        rooms.extend(page["rooms"].as_array().unwrap().clone());
+        let Some(cursor) = page["cursor"].as_str() else { break };
+        path = format!("/api/rooms?limit=2&cursor={cursor}");
+    }
+    rooms.sort_by_key(|room| room["room"].to_string());
+    assert_eq!(
+        rooms,
+        [
+            json!({"room": "a", "count": 2, "sessions": 3}),
+            json!({"room": "b", "count": 1, "sessions": 1}),
+            json!({"room": "c", "count": 1, "sessions": 1}),
+        ]
+    );
+    for wrong in ["limit=0", "limit=1001", "cursor=x", "room=a"] {
+        let said = bad(&mut house, &with_key("GET", &format!("/api/rooms?{wrong}"), ""));
+        assert_eq!(said, (400, "bad_request".into()), "{wrong}");
+    }
+}
+
+#[test]
+fn the_status_has_the_applications_part_and_metrics_are_made_of_it() {
+    let mut house = house(&[]);
+    house.login("ann", "d");
+    let status = good(&mut house, "GET", "/api/status", &Value::Null);
+    assert_eq!(
+        (&status["sessions"]["logged_in"], &status["auth"]["logins"]),
+        (&json!(1), &json!(1))
+    );
+    assert_eq!(bad(&mut house, &with_key("GET", "/api/status?x=1", "")).0, 400);
+    assert_eq!(bad(&mut house, &bare("GET", "/metrics", "")), (401, "unauthorized".into()));
+    let request = with_key("GET", "/metrics", "");
+    let reply = house.app.request(&mut house.worker.context(), RequestId(1), &request);
+    let Reply::Now(response) = reply else { panic!("the API answers at once") };
+    let media_type = header(&response, "Content-Type").unwrap();
+    assert!(media_type.starts_with("text/plain; version=0.0.4"), "{media_type}");
+    let text = String::from_utf8(response.body).unwrap();
+    for line in ["dunlin_sessions_logged_in 1", "dunlin_api_requests_total{outcome=\"ok\"} 1"] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
 }
 

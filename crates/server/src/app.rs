@@ -57,7 +57,8 @@ pub trait App: Sized + 'static {
     }
 
     /// The application's part of the status: an object that is merged into the top level. Runs in
-    /// the master, from shared memory only; must not block.
+    /// the master, and in a worker that asks by [`Context::status`]; from shared memory only; must not
+    /// block.
     fn status(&self, _master: &MasterContext<'_>) -> serde_json::Value {
         serde_json::Value::Null
     }

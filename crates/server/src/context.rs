@@ -8,6 +8,7 @@ use crate::clock::{self, Millis};
 use crate::ids::{ConnId, RequestId, SlotId, TaskId, TimerId, Turn};
 use crate::sessions::{SessionInfo, Sessions};
 use crate::shared::Areas;
+use crate::status;
 use crate::websocket::Opcode;
 use serde_json::Value as Json;
 use std::fmt;
@@ -212,6 +213,24 @@ impl<'a, A: App> Context<'a, A> {
         self.effects.stats()
     }
 
+    /// The object of the status pipe, as far as it can be told here: in a worker all of it, with the
+    /// application's part as [`App::status`] gives it; elsewhere [`Context::stats`] and that part.
+    #[must_use]
+    pub fn status(&self, app: &A) -> Json {
+        let mut asked = Vec::new();
+        let effects = &*self.effects;
+        let master = MasterContext {
+            sessions: effects.sessions(),
+            areas: effects.areas(),
+            listen: effects.listen(),
+            run_dir: effects.run_dir(),
+            asked: &mut asked,
+        };
+        let mut object = effects.status();
+        status::merge(&mut object, app.status(&master));
+        object
+    }
+
     /// Asks the master for a reload.
     pub fn reload(&mut self) {
         self.effects.ask_master(MasterDeed::Reload);
@@ -327,6 +346,18 @@ pub trait Effects {
     fn respond(&mut self, request: RequestId, response: Response) -> bool;
     /// See [`Context::stats`].
     fn stats(&self) -> Json;
+    /// The framework's part of [`Context::status`].
+    fn status(&self) -> Json {
+        self.stats()
+    }
+    /// The addresses that are listened on, where they are known.
+    fn listen(&self) -> &[SocketAddr] {
+        &[]
+    }
+    /// The run directory, where it is known.
+    fn run_dir(&self) -> &Path {
+        Path::new("")
+    }
     /// Asks the master to do something.
     fn ask_master(&mut self, deed: MasterDeed);
     /// See [`Context::is_stopping`].

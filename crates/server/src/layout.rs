@@ -7,6 +7,7 @@
 //! [`Layout::facts`]; what names and sizes do not show raises [`MEANING`].
 
 use crate::app::AreaRequest;
+use crate::bulletin::{Bulletin, TEXT_MAX};
 use crate::ipc::mail;
 use crate::ledger::DescriptorKind;
 use crate::peers::Peers;
@@ -43,6 +44,7 @@ pub(crate) struct Places {
     pub(crate) scoreboard: Area,
     pub(crate) timers: Area,
     pub(crate) peers: Area,
+    pub(crate) bulletin: Area,
     pub(crate) named: Vec<(AreaRequest, Area)>,
 }
 
@@ -72,6 +74,7 @@ impl Layout {
             )),
             timers: plan.reserve(TimerTable::words_needed(sizes.timers)),
             peers: plan.reserve(Peers::words_needed(sizes.workers, sizes.descriptors)),
+            bulletin: plan.reserve(Bulletin::WORDS),
             named: app_areas
                 .iter()
                 .map(|request| (*request, plan.reserve(request.words)))
@@ -115,6 +118,7 @@ impl Layout {
         add("words of a process row", scoreboard::ROW_WORDS.to_string());
         add("cells of a process row", format!("{:?}", scoreboard::CELLS));
         add("timers", format!("{timers} of {} words", timer::ROW_WORDS));
+        add("what the master tells", format!("{TEXT_MAX} B of JSON"));
         for (request, _) in &self.areas.named {
             add(&format!("area {}", request.name), format!("{} words", request.words));
         }

@@ -35,6 +35,7 @@
 //! This crate has never heard of users, rooms, logins or Redis.
 
 pub mod app;
+mod bulletin;
 pub mod clock;
 pub mod config;
 pub mod context;

@@ -4,6 +4,7 @@
 //! worker is here: sessions, half-received messages, counters, timers, the ledger of descriptors.
 
 use crate::app::AreaRequest;
+use crate::bulletin::Bulletin;
 use crate::layout::Layout;
 use crate::ledger::Ledger;
 use crate::peers::Peers;
@@ -69,6 +70,8 @@ pub struct Shared {
     pub timers: TimerTable,
     /// Connections by client address.
     pub peers: Peers,
+    /// What the master last said of itself.
+    pub(crate) bulletin: Bulletin,
     /// The application's areas.
     pub areas: Areas,
     /// The whole segment in bytes.
@@ -123,6 +126,7 @@ impl Shared {
             scoreboard: Scoreboard::new(at.scoreboard.words(region), workers, tasks),
             timers: TimerTable::new(at.timers.words(region)),
             peers: Peers::new(at.peers.words(region), workers, descriptors, seed),
+            bulletin: Bulletin::new(at.bulletin.words(region)),
             areas: Areas {
                 named: at
                     .named

@@ -84,6 +84,11 @@ impl Wiring {
         }
     }
 
+    /// Bytes waiting in each slot's mailbox, for master and workers.
+    pub(crate) fn mailbox_bytes(&self) -> Vec<u64> {
+        self.mailboxes.iter().map(|end| packet::waiting_bytes(*end)).collect()
+    }
+
     /// What a process with a table of its own keeps: everybody's mail, the task queue.
     pub(crate) fn kept_by_others(&self) -> Vec<RawFd> {
         let mut keep = self.post.clone();

@@ -15,6 +15,9 @@ pub(crate) enum Resource {
     Kick,
     Presence,
     Sessions,
+    Rooms,
+    Status,
+    Metrics,
 }
 
 /// Every path with its method.
@@ -23,11 +26,14 @@ pub(crate) const RESOURCES: &[(&str, &str, Resource)] = &[
     ("POST", "/api/kick", Resource::Kick),
     ("GET", "/api/presence", Resource::Presence),
     ("GET", "/api/sessions", Resource::Sessions),
+    ("GET", "/api/rooms", Resource::Rooms),
+    ("GET", "/api/status", Resource::Status),
+    ("GET", "/metrics", Resource::Metrics),
 ];
 
 /// Whether a path is the API's, whatever is there.
 pub(crate) fn is_ours(path: &str) -> bool {
-    path == "/api" || path.starts_with("/api/")
+    path == "/api" || path.starts_with("/api/") || path == "/metrics"
 }
 
 /// The resource that a request may use.

@@ -12,10 +12,13 @@ mod error;
 mod gate;
 mod key;
 mod kick;
+mod metrics;
 mod presence;
 mod push;
 mod query;
+mod rooms;
 mod sessions;
+mod status;
 
 pub(crate) use access::Access;
 pub(crate) use gate::is_ours;
@@ -84,6 +87,9 @@ impl Call<'_, '_> {
             Resource::Kick => self.kick(),
             Resource::Presence => self.presence(),
             Resource::Sessions => self.sessions(),
+            Resource::Rooms => self.rooms(),
+            Resource::Status => self.status(),
+            Resource::Metrics => self.metrics(),
         }
     }
 }

@@ -42,8 +42,11 @@ impl Call<'_, '_> {
                 let live = tables.live_sessions(sessions, user.as_str());
                 live.into_iter().map(|session| session.conn).collect()
             }
-            // Nobody can be in one yet.
-            Audience::Room(_) => Vec::new(),
+            Audience::Room(room) => {
+                let found = tables.rooms.find(room.as_str());
+                let members = found.map(|room| tables.rooms.members(sessions, room));
+                members.unwrap_or_default().into_iter().map(|member| member.conn).collect()
+            }
             // Two words a row are read. A broadcast would also reach those who have not logged in.
             Audience::All => {
                 let open = sessions.established();

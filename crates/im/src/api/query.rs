@@ -29,6 +29,23 @@ pub(super) fn once<'p>(
     }
 }
 
+/// `limit` and `cursor` of a page: how many at most, and the row it begins with.
+pub(super) fn page(
+    pairs: &[(String, String)],
+    usual: u64,
+    most: u64,
+) -> Result<(usize, u32), ApiError> {
+    let limit = match once(pairs, "limit")? {
+        Some(text) => number("limit", text, 1, most)?,
+        None => usual,
+    };
+    let cursor = match once(pairs, "cursor")? {
+        Some(text) => number("cursor", text, 0, u64::from(u32::MAX))?,
+        None => 0,
+    };
+    Ok((usize::try_from(limit).unwrap_or(usize::MAX), u32::try_from(cursor).unwrap_or(u32::MAX)))
+}
+
 /// A number in decimal digits, in these bounds.
 pub(super) fn number(name: &str, text: &str, least: u64, most: u64) -> Result<u64, ApiError> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

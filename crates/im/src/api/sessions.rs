@@ -41,16 +41,8 @@ struct Session {
 impl Call<'_, '_> {
     pub(super) fn sessions(&mut self) -> Result<Response, ApiError> {
         let pairs = query::parameters(self.request, &["limit", "cursor"])?;
-        let limit = match query::once(&pairs, "limit")? {
-            Some(text) => query::number("limit", text, 1, LIMIT_MAX)?,
-            None => LIMIT_DEFAULT,
-        };
-        let cursor = match query::once(&pairs, "cursor")? {
-            Some(text) => query::number("cursor", text, 0, u64::from(u32::MAX))?,
-            None => 0,
-        };
-        let cursor = u32::try_from(cursor).unwrap_or(u32::MAX);
-        Ok(ok(&self.page(usize::try_from(limit).unwrap_or(usize::MAX), cursor)))
+        let (limit, cursor) = query::page(&pairs, LIMIT_DEFAULT, LIMIT_MAX)?;
+        Ok(ok(&self.page(limit, cursor)))
     }
 
     fn page(&self, limit: usize, cursor: u32) -> Page {

@@ -100,6 +100,7 @@ impl<A: App> Master<A> {
             self.go_on_stopping();
             self.go_on_with_upgrade();
             self.work_quietly();
+            self.publish_changes();
             if let Some(exit) = self.exit.take() {
                 return exit;
             }

@@ -25,6 +25,7 @@ mod stuck;
 mod stuck_report;
 mod supervisor;
 mod sweep;
+mod telling;
 mod upgrade;
 
 pub(crate) use supervisor::NOTIFY_SOCKET;
@@ -52,12 +53,11 @@ use crate::process::AddedProcess;
 use crate::run_dir::OccupiedRunDir;
 use crate::settings::Settings;
 use crate::shared::{Shared, Sizes};
-use crate::status::{self, ReloadCounts, ReloadReport, ServerFacts, ServerState};
-use crate::sys::{packet, signals as sys_signals};
+use crate::status::{ReloadCounts, ReloadReport, ServerState};
+use crate::sys::signals as sys_signals;
 use crate::upgrade::Start;
 use crate::wiring::Wiring;
 use mio::Poll;
-use serde_json::Value as Json;
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
@@ -123,6 +123,8 @@ pub(crate) struct Master<A: App> {
     next_waiting: Vec<control::Waiting>,
     stopping: Option<stop::Stopping>,
     exit: Option<Result<(), String>>,
+    /// What the bulletin says.
+    told: Option<telling::Told>,
     now: Millis,
 }
 
@@ -188,6 +190,7 @@ impl<A: App> Master<A> {
             next_waiting: Vec::new(),
             stopping: None,
             exit: None,
+            told: None,
             now: clock::now(),
         };
         if let Some(handed) = parts.succession {
@@ -203,6 +206,7 @@ impl<A: App> Master<A> {
     pub(crate) fn run(mut self) -> Result<(), String> {
         self.hook(|app, master| app.start(master));
         self.note_inherited();
+        self.publish_changes();
         self.state.start(self.now);
         self.act();
         self.hook(|app, master| app.manager_start(master));
@@ -258,33 +262,6 @@ impl<A: App> Master<A> {
         } else {
             ServerState::Running
         }
-    }
-
-    /// The status object, the application's part merged in.
-    fn status(&mut self) -> Json {
-        let mailbox_bytes: Vec<u64> =
-            self.wiring.mailboxes.iter().map(|end| packet::waiting_bytes(*end)).collect();
-        let facts = ServerFacts {
-            state: self.server_state(),
-            pid: std::process::id(),
-            generation: self.generation,
-            started_at_ms: self.started_at_ms,
-            listen: &self.wiring.addresses,
-            admin_listen: &self.wiring.admin_addresses,
-            config: self.config.config_path.as_ref().map(|path| path.display().to_string()),
-            reloads: self.reloads,
-            last_reload: &self.last_reload,
-            upgrades: self.upgrades.counts,
-            last_upgrade: &self.upgrades.last,
-            processes: &self.wiring.process_names,
-            mailbox_bytes: &mailbox_bytes,
-        };
-        let mut object = status::status(&facts, &self.shared);
-        object["balance"] = serde_json::json!(self.balance_figures);
-        let more = self.hook(|app, master| app.status(master));
-        status::merge(&mut object, serde_json::json!({ "stopping": self.stopping_status() }));
-        status::merge(&mut object, more.unwrap_or_default());
-        object
     }
 }
 

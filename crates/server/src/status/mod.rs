@@ -131,28 +131,14 @@ pub struct ServerFacts<'a> {
     pub upgrades: ReloadCounts,
     /// The last upgrade.
     pub last_upgrade: &'a UpgradeReport,
-    /// Names of the added processes, the timer process first.
-    pub processes: &'a [String],
-    /// Bytes waiting in each slot's mailbox.
-    pub mailbox_bytes: &'a [u64],
 }
 
-/// The status object, without the application's part.
+/// What only the master knows, as it tells it to the others.
 #[must_use]
-pub fn status(facts: &ServerFacts<'_>, shared: &Shared) -> Json {
-    let now_ms = clock::unix_ms();
-    let board = &shared.scoreboard;
-    let workers: Vec<Json> = (0..board.workers())
-        .map(|slot| worker(slot, &board.worker(slot), facts.mailbox_bytes.get(slot).copied()))
-        .collect();
-    let tasks: Vec<Json> = (0..board.tasks()).map(|place| task(place, board)).collect();
-    let processes: Vec<Json> = facts
-        .processes
-        .iter()
-        .enumerate()
-        .map(|(place, name)| with(base(&board.process(place)), json!({ "name": name })))
-        .collect();
-    let timer = board.process(0);
+pub(crate) fn told_by_master(facts: &ServerFacts<'_>) -> Json {
+    let texts = |addresses: &[SocketAddr]| -> Vec<String> {
+        addresses.iter().map(ToString::to_string).collect()
+    };
     json!({
         "name": "dunlin",
         "version": env!("CARGO_PKG_VERSION"),
@@ -160,25 +146,59 @@ pub fn status(facts: &ServerFacts<'_>, shared: &Shared) -> Json {
         "state": facts.state.name(),
         "generation": facts.generation,
         "started_at": clock::rfc3339(facts.started_at_ms),
-        "uptime_ms": now_ms.saturating_sub(facts.started_at_ms),
-        "listen": facts.listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "admin_listen": facts.admin_listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        STARTED_AT_MS: facts.started_at_ms,
+        "listen": texts(facts.listen),
+        "admin_listen": texts(facts.admin_listen),
         "config": facts.config,
-        "sessions": sessions(shared),
-        "descriptors": descriptor_figures::descriptors(shared.ledger),
-        "workers": workers,
-        "timer": with(base(&timer), json!({
-            "armed": timer.value(Cell::TimersArmed),
-            "fired": timer.value(Cell::TimersFired),
-        })),
-        "tasks": tasks,
-        "processes": processes,
         "reloads": facts.reloads,
         "last_reload": facts.last_reload,
         "upgrades": facts.upgrades,
         "last_upgrade": facts.last_upgrade,
-        "shared_memory_bytes": shared.bytes,
     })
+}
+
+/// Told for the reader, who knows how late it is.
+const STARTED_AT_MS: &str = "started_at_ms";
+
+/// The status object, without the application's part: what the master tells, and what stands in shared
+/// memory. `processes` are the names of the added processes, the timer process first; `mailbox_bytes` wait
+/// in each slot's mailbox. Only master and workers may ask: they have the table that the ledger is about.
+#[must_use]
+pub(crate) fn status(
+    mut told: Json,
+    processes: &[String],
+    mailbox_bytes: &[u64],
+    shared: &Shared,
+) -> Json {
+    let board = &shared.scoreboard;
+    let workers: Vec<Json> = (0..board.workers())
+        .map(|slot| worker(slot, &board.worker(slot), mailbox_bytes.get(slot).copied()))
+        .collect();
+    let tasks: Vec<Json> = (0..board.tasks()).map(|place| task(place, board)).collect();
+    let processes: Vec<Json> = processes
+        .iter()
+        .enumerate()
+        .map(|(place, name)| with(base(&board.process(place)), json!({ "name": name })))
+        .collect();
+    let started_at_ms = told.as_object_mut().and_then(|told| told.remove(STARTED_AT_MS));
+    let started_at_ms = started_at_ms.and_then(|at| at.as_u64());
+    let timer = board.process(0);
+    with(
+        told,
+        json!({
+            "uptime_ms": started_at_ms.map(|at| clock::unix_ms().saturating_sub(at)),
+            "sessions": sessions(shared),
+            "descriptors": descriptor_figures::descriptors(shared.ledger),
+            "workers": workers,
+            "timer": with(base(&timer), json!({
+                "armed": timer.value(Cell::TimersArmed),
+                "fired": timer.value(Cell::TimersFired),
+            })),
+            "tasks": tasks,
+            "processes": processes,
+            "shared_memory_bytes": shared.bytes,
+        }),
+    )
 }
 
 /// The figures of all processes, without what only the master knows: what a hook's `stats` gives.

@@ -24,6 +24,8 @@ use crate::timer::{PAYLOAD_MAX, SWEEP_MS};
 use crate::websocket::Opcode;
 use serde_json::Value as Json;
 use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::AtomicU64;
 
 /// For whom a broadcast is, of those a worker serves.
@@ -314,6 +316,22 @@ impl Effects for Core {
 
     fn stats(&self) -> Json {
         status::figures(&self.shared)
+    }
+
+    fn status(&self) -> Json {
+        let told = self.shared.bulletin.read();
+        let told = told.and_then(|text| serde_json::from_str(&text).ok());
+        let told = told.unwrap_or_else(|| Json::Object(serde_json::Map::new()));
+        let mailbox_bytes = self.wiring.mailbox_bytes();
+        status::status(told, &self.wiring.process_names, &mailbox_bytes, &self.shared)
+    }
+
+    fn listen(&self) -> &[SocketAddr] {
+        &self.wiring.addresses
+    }
+
+    fn run_dir(&self) -> &Path {
+        &self.config.run_dir
     }
 
     fn ask_master(&mut self, deed: MasterDeed) {

@@ -83,7 +83,6 @@ impl Rooms {
         page(&self.members(sessions, room), from, most)
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "for GET /api/rooms, which is being built"))]
     /// A part of the rooms, from a row on: those that somebody is in.
     pub(crate) fn rooms_page(&self, sessions: &Sessions, from: u32, most: usize) -> RoomsPage {
         let mut rooms = Vec::new();
