@@ -87,3 +87,34 @@ fn is_json(request: &Request) -> bool {
     let media_type = media_type.split(';').next().unwrap_or_default();
     media_type.trim_matches([' ', '\t']).eq_ignore_ascii_case("application/json")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+    use std::fs;
+    use std::path::Path;
+
+    #[test]
+    fn the_description_has_every_path_and_no_other() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/openapi.json");
+        let described: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+        let mut described: Vec<(String, String)> = described["paths"]
+            .as_object()
+            .unwrap()
+            .iter()
+            .flat_map(|(path, methods)| {
+                let methods = methods.as_object().unwrap().keys();
+                methods.map(|method| (path.clone(), method.to_uppercase()))
+            })
+            .collect();
+        let mut served: Vec<(String, String)> = RESOURCES
+            .iter()
+            .map(|(method, path, _)| ((*path).to_owned(), (*method).to_owned()))
+            .collect();
+        (described.sort(), served.sort());
+        assert_eq!(described, served);
+        assert!(served.iter().all(|(path, _)| is_ours(path)));
+        assert!(!is_ours("/apix") && !is_ours("/metrics/") && !is_ours("/"));
+    }
+}

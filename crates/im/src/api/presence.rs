@@ -3,18 +3,16 @@
 use super::error::ApiError;
 use super::{Call, ok, query};
 use crate::ids::UserId;
+use crate::online::Asker;
 use crate::protocol::params::PRESENCE_USERS_MAX;
-use crate::protocol::reply::PresenceAnswer;
 use dunlin_server::Response;
 
 impl Call<'_, '_> {
-    pub(super) fn presence(&mut self) -> Result<Response, ApiError> {
+    /// With Redis the answer comes later, and `None` is given.
+    pub(super) fn presence(&mut self) -> Result<Option<Response>, ApiError> {
         let users = users(query::parameters(self.request, &["user"])?)?;
-        let answer = users.into_iter().map(|user| {
-            let presence = self.app.presence_of(self.context.table(), user.as_str());
-            (user, presence)
-        });
-        Ok(ok(&PresenceAnswer(answer.collect())))
+        let answer = self.app.ask_presence(self.context, Asker::Request(self.id), users);
+        Ok(answer.map(|answer| ok(&answer)))
     }
 }
 
