@@ -290,11 +290,12 @@ impl App for ImApp {
     fn handshake(
         &mut self,
         context: &mut Context<'_, Self>,
-        _id: RequestId,
+        id: RequestId,
         request: &UpgradeRequest<'_>,
     ) -> Handshake {
         if api::is_ours(&request.http.path) {
-            return Handshake::Refuse(api::answer(self, context, request.http));
+            let answer = api::answer(self, context, id, request.http);
+            return answer.map_or(Handshake::Later, Handshake::Refuse);
         }
         if http::takes_upgrade(&request.http.path, request.http.arrival.door) {
             Handshake::accept()
@@ -332,11 +333,11 @@ impl App for ImApp {
     fn request(
         &mut self,
         context: &mut Context<'_, Self>,
-        _id: RequestId,
+        id: RequestId,
         request: &Request,
     ) -> Reply {
         if api::is_ours(&request.path) {
-            return Reply::Now(api::answer(self, context, request));
+            return api::answer(self, context, id, request).map_or(Reply::Later, Reply::Now);
         }
         Reply::Now(http::respond(
             &request.method,

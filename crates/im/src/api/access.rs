@@ -33,9 +33,10 @@ impl Access {
         Ok(Self { configured, made: None, problem: None, origins, has_own_door })
     }
 
-    /// In the master, before there is any other process: makes the key if none is configured.
+    /// In the master, before there is any other process: makes the key if none is configured. An
+    /// application that is tested without a server has no run directory, no key, and lets nobody in.
     pub(crate) fn start(&mut self, run_dir: &Path) {
-        if self.configured.is_some() {
+        if self.configured.is_some() || !run_dir.is_dir() {
             return;
         }
         match ApiKey::in_run_dir(run_dir) {
@@ -60,11 +61,12 @@ impl Access {
     ) -> Result<Self, ApiKeyError> {
         let mut newer = Self { made: self.made.clone(), ..Self::from_settings(settings)? };
         if newer.configured.is_none() {
-            match (&newer.made, self.problem.is_some()) {
-                (Some(key), _) => key.put_back(master.run_dir)?,
-                (None, false) => newer.made = Some(ApiKey::in_run_dir(master.run_dir)?),
-                // There was none from the start, which has told it: no reason to keep other settings.
-                (None, true) => newer.start(master.run_dir),
+            match &newer.made {
+                Some(key) => key.put_back(master.run_dir)?,
+                None => newer.start(master.run_dir),
+            }
+            if let Some(error) = newer.problem.take() {
+                return Err(error);
             }
         }
         Ok(newer)

@@ -29,18 +29,23 @@ use self::gate::Resource;
 use crate::app::ImApp;
 use crate::protocol::reply;
 use crate::tables::ApiCount;
-use dunlin_server::{Context, Request, Response, limited};
+use dunlin_server::{Context, Request, RequestId, Response, limited};
 use serde::Serialize;
 
-/// The answer to a request on one of our paths.
-pub(crate) fn answer(app: &ImApp, context: &mut Context<'_, ImApp>, request: &Request) -> Response {
+/// The answer to a request on one of our paths; `None`: it comes later.
+pub(crate) fn answer(
+    app: &ImApp,
+    context: &mut Context<'_, ImApp>,
+    id: RequestId,
+    request: &Request,
+) -> Option<Response> {
     let answered = gate::admit(request, &app.access)
-        .and_then(|resource| Call { app, context, request }.run(resource));
+        .and_then(|resource| Call { app, context, id, request }.run(resource));
     let counts = &app.tables().api;
     let response = match answered {
         Ok(response) => {
             counts.count(ApiCount::Ok);
-            response
+            response?
         }
         Err(error) => {
             counts.count(match error.status {
@@ -57,7 +62,11 @@ pub(crate) fn answer(app: &ImApp, context: &mut Context<'_, ImApp>, request: &Re
             error.response()
         }
     };
-    // What only the key's owner may see is kept by nobody on the way.
+    Some(private(response))
+}
+
+/// What only the key's owner may see is kept by nobody on the way.
+pub(crate) fn private(response: Response) -> Response {
     response.header("Cache-Control", "no-store")
 }
 
@@ -77,20 +86,22 @@ pub(crate) fn refusal(status: u16, reason: &str) -> serde_json::Value {
 struct Call<'c, 'e> {
     app: &'c ImApp,
     context: &'c mut Context<'e, ImApp>,
+    id: RequestId,
     request: &'c Request,
 }
 
 impl Call<'_, '_> {
-    fn run(&mut self, resource: Resource) -> Result<Response, ApiError> {
-        match resource {
+    fn run(&mut self, resource: Resource) -> Result<Option<Response>, ApiError> {
+        let answer = match resource {
+            Resource::Presence => return self.presence(),
             Resource::Push => self.push(),
             Resource::Kick => self.kick(),
-            Resource::Presence => self.presence(),
             Resource::Sessions => self.sessions(),
             Resource::Rooms => self.rooms(),
             Resource::Status => self.status(),
             Resource::Metrics => self.metrics(),
-        }
+        };
+        answer.map(Some)
     }
 }
 

@@ -10,6 +10,7 @@ use super::changes::Changes;
 use super::keys::Entry;
 use super::queries::{Queries, Query};
 use super::{Asker, OnlineOutcome, OnlineWork};
+use crate::api;
 use crate::app::ImApp;
 use crate::ids::UserId;
 use crate::presence;
@@ -237,7 +238,7 @@ impl ImApp {
             }
             Asker::Request(request) => {
                 let body = serde_json::to_value(&answer).unwrap_or_default();
-                context.respond(*request, Response::json(200, &body));
+                context.respond(*request, api::private(Response::json(200, &body)));
             }
         }
     }
