@@ -25,6 +25,7 @@ mod outside;
 mod proxies;
 mod redis;
 mod reload;
+mod rooms;
 mod signals;
 mod stop;
 mod supervised;

@@ -386,7 +386,8 @@ impl App for ImApp {
         match due.payload {
             backend::WAKE => self.woken(context),
             TICK => self.online_tick(context, timer),
-            _ => {}
+            payload if self.tell_news(context, payload) => {}
+            _ => tracing::warn!("a timer came that nobody has armed"),
         }
     }
 }

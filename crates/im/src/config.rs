@@ -62,6 +62,12 @@ pub const IM_KEYS: &[KeySpec] = &[
         "10000",
         "Sessions that may be in one room.",
     ),
+    reload(
+        "im.room_quiet_above",
+        KeyKind::Count { min: 0, max: 1 << 24 },
+        "100",
+        "Members of a room above which nobody is named as come or gone, but their count told.",
+    ),
     KeySpec {
         key: "table.rooms",
         kind: KeyKind::Count { min: 1, max: 1 << 20 },
@@ -207,6 +213,8 @@ pub struct ImConfig {
     pub max_devices: usize,
     /// What a join may use.
     pub(crate) rooms: Limits,
+    /// Sessions in a room above which its members are told how many they are, and not who came and went.
+    pub room_quiet_above: usize,
     /// Whether anybody may log in on an address that other machines can reach.
     pub allow_open: bool,
     /// Who may log in, and by which keys.
@@ -272,6 +280,7 @@ impl ImConfig {
             },
             max_devices: usize::try_from(settings.count("im.max_devices")).unwrap_or(usize::MAX),
             rooms: Limits { rooms: count("im.max_rooms"), members: count("im.max_room_members") },
+            room_quiet_above: count("im.room_quiet_above"),
             allow_open: settings.bool("auth.allow_open"),
             auth: AuthConfig::from_settings(settings)?,
             backend: BackendConfig::from_settings(settings)?,
@@ -329,6 +338,7 @@ mod tests {
             devices: DevicePolicy::Many,
             max_devices: 16,
             rooms: Limits { rooms: 16, members: 10_000 },
+            room_quiet_above: 100,
             allow_open: false,
             auth: AuthConfig {
                 mode: Mode::Open,

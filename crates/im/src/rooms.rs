@@ -4,15 +4,22 @@
 //! his first session in a room is told to the other members, and one who goes with his last; what
 //! another worker does at the same time may make that twice, never none. 2. Whoever goes is told
 //! while his session's row still names the room, so that a worker that dies in between leaves it to the one
-//! that closes the session.
+//! that closes the session. 3. In a room of more than `im.room_quiet_above` members nobody is named: who is
+//! in it is told how many there are, once in [`QUIET_MS`] at most, and at the latest so long after a change.
 
 use crate::app::ImApp;
 use crate::ids::{RoomId, UserId};
-use crate::protocol::notification::{self, InRoom, Joined, Left};
-use crate::tables::rooms::{Join, JoinError, Room, RoomCount, count_users};
-use dunlin_server::{ConnId, Context, Message, Sessions};
+use crate::protocol::notification::{self, InRoom, Joined, Left, RoomChanged};
+use crate::tables::rooms::{Join, JoinError, Limits, ROOMS_BOUND, Room, RoomCount, count_users};
+use dunlin_server::{ConnId, Context, Message, Sessions, limited};
 use serde_json::{Value as Json, json};
 use std::borrow::Cow;
+
+/// How often the members of a large room are told how many they are, in milliseconds.
+const QUIET_MS: u64 = 1_000;
+
+/// What a timer for that comes back with, before the room.
+const NEWS_TIMER: &[u8] = b"im.room";
 
 /// What the members of a room are told.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,6 +39,7 @@ impl ImApp {
         conn: ConnId,
         user: &str,
         name: &str,
+        most_rooms: usize,
     ) -> Result<usize, JoinError> {
         let (tables, sessions) = (self.tables(), context.table());
         let rooms = &tables.rooms;
@@ -46,7 +54,7 @@ impl ImApp {
                 conn,
                 user: tables.hash(user),
                 has_other: &has_other,
-                limits: self.config.rooms,
+                limits: Limits { rooms: most_rooms, ..self.config.rooms },
                 unix_ms: context.unix_ms(),
             },
         );
@@ -55,35 +63,34 @@ impl ImApp {
                 rooms.count(count);
             }
         })?;
-        Ok(if newcomer.is_first {
-            self.tell(context, newcomer.room, name, News::Joined, user, conn)
-        } else {
-            self.users_in(context, newcomer.room)
-        })
+        let told = newcomer
+            .is_first
+            .then(|| self.tell(context, newcomer.room, name, News::Joined, user, conn));
+        Ok(told.flatten().unwrap_or_else(|| self.users_in(context, newcomer.room)))
     }
 
-    /// Takes a session of a user out of a room; gives how many users are left, 0 if it was not in it.
+    /// Takes a session of a user out of a room. False if it was not in it.
     pub(crate) fn leave_room(
         &self,
         context: &mut Context<'_, Self>,
         conn: ConnId,
         user: &str,
         room: Room,
-    ) -> usize {
+    ) -> bool {
         let (tables, sessions) = (self.tables(), context.table());
         let rooms = &tables.rooms;
-        let Some(leaving) = rooms.begin_leaving(sessions, conn, room) else { return 0 };
+        let Some(leaving) = rooms.begin_leaving(sessions, conn, room) else { return false };
         let is_in = |other| rooms.is_coming(sessions, other, room);
         let is_last = !tables.has_other_in(sessions, user, conn, is_in);
         // Who is told that the server stops need not hear who goes before.
-        let count = match rooms.name(room) {
-            Some(name) if is_last && !context.is_stopping() => {
-                self.tell(context, room, &name, News::Left, user, conn)
-            }
-            _ => self.users_in(context, room),
-        };
+        if is_last
+            && !context.is_stopping()
+            && let Some(name) = rooms.name(room)
+        {
+            self.tell(context, room, &name, News::Left, user, conn);
+        }
         rooms.end_leaving(context.table(), conn, leaving);
-        count
+        true
     }
 
     /// Takes a session out of every room that its row names.
@@ -120,11 +127,61 @@ impl ImApp {
         })
     }
 
-    fn users_in(&self, context: &Context<'_, Self>, room: Room) -> usize {
+    /// Takes a session into the rooms of its token, and out of those that it does not name; gives those it
+    /// is in. It may join no others from now on. `None`: the token does not say, and it may join any.
+    pub(crate) fn keep_to_rooms(
+        &self,
+        context: &mut Context<'_, Self>,
+        conn: ConnId,
+        user: &str,
+        named: Option<&[RoomId<'static>]>,
+    ) -> Option<Vec<RoomId<'static>>> {
+        let rooms = &self.tables().rooms;
+        rooms.set_allowed(
+            context.table(),
+            conn,
+            named.map(|named| named.iter().map(RoomId::as_str)),
+        );
+        let named = named?;
+        for room in rooms.rooms_of(context.table(), conn) {
+            let name = rooms.name(room).unwrap_or_default();
+            if named.iter().all(|allowed| allowed.as_str() != name) {
+                self.leave_room(context, conn, user, room);
+            }
+        }
+        let mut joined = Vec::new();
+        for name in named {
+            // What the token names is not bound by `im.max_rooms`. One that is full may be joined later.
+            match self.join_room(context, conn, user, name.as_str(), ROOMS_BOUND) {
+                Ok(_) if joined.contains(name) => {}
+                Ok(_) => joined.push(name.clone()),
+                Err(error) => {
+                    limited!(info, session = %conn, room = %name, %error, "a room of a token was not joined");
+                }
+            }
+        }
+        Some(joined)
+    }
+
+    /// A timer came. False if it is not for the members of a room.
+    pub(crate) fn tell_news(&self, context: &mut Context<'_, Self>, payload: &[u8]) -> bool {
+        let Some(bits) = payload.strip_prefix(NEWS_TIMER).and_then(|bits| bits.try_into().ok())
+        else {
+            return false;
+        };
+        let room = Room::from_bits(u64::from_ne_bytes(bits));
+        if self.tables().rooms.take_news(room) {
+            self.tell_count(context, room);
+        }
+        true
+    }
+
+    pub(crate) fn users_in(&self, context: &Context<'_, Self>, room: Room) -> usize {
         count_users(&self.tables().rooms.members(context.table(), room))
     }
 
-    /// Tells the members of a room, but for one session, of a user; gives how many users are in it.
+    /// Tells the members of a room, but for one session, of a user, and gives how many users are in it;
+    /// `None` where it is large, and they are told later.
     fn tell(
         &self,
         context: &mut Context<'_, Self>,
@@ -133,12 +190,16 @@ impl ImApp {
         news: News,
         user: &str,
         except: ConnId,
-    ) -> usize {
+    ) -> Option<usize> {
+        if self.tables().rooms.hinted(room) > self.config.room_quiet_above {
+            self.tell_later(context, room);
+            return None;
+        }
         let members = self.tables().rooms.members(context.table(), room);
         let count = count_users(&members);
         let names = (RoomId::new(Cow::Borrowed(name)), UserId::new(Cow::Borrowed(user)));
         let (Ok(room), Ok(user)) = names else {
-            return count; // Only a foreign write to shared memory can leave such a name.
+            return Some(count); // Only a foreign write to shared memory can leave such a name.
         };
         let others = members.into_iter().map(|member| member.conn).filter(|conn| *conn != except);
         let others: Vec<ConnId> = others.collect();
@@ -150,6 +211,33 @@ impl ImApp {
             };
             context.push_many(&others, Message::Text(&text));
         }
-        count
+        Some(count)
+    }
+
+    fn tell_later(&self, context: &mut Context<'_, Self>, room: Room) {
+        let (rooms, now) = (&self.tables().rooms, context.now());
+        let Err(nothing) = rooms.news_due(room, now) else { return };
+        let payload = [NEWS_TIMER, &room.to_bits().to_ne_bytes()].concat();
+        match context.after(QUIET_MS, &payload) {
+            // Armed before it is said: who dies in between leaves a timer too many, and none too few.
+            Ok(timer) if !rooms.set_news_due(room, nothing, now + QUIET_MS) => {
+                context.clear_timer(timer);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                limited!(warn, %error, "the members of a room are told at once, not once a second");
+                self.tell_count(context, room);
+            }
+        }
+    }
+
+    fn tell_count(&self, context: &mut Context<'_, Self>, room: Room) {
+        let name = self.tables().rooms.name(room).map(RoomId::new);
+        let Some(Ok(name)) = name else { return };
+        let members = self.tables().rooms.members(context.table(), room);
+        let count = count_users(&members);
+        let text = notification::encode(&RoomChanged { room: &name, count });
+        let members: Vec<ConnId> = members.into_iter().map(|member| member.conn).collect();
+        context.push_many(&members, Message::Text(&text));
     }
 }

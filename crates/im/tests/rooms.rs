@@ -240,7 +240,8 @@ fn there_are_so_many_rooms_at_most_and_empty_ones_take_no_place() {
 
 #[test]
 fn there_are_so_many_memberships_at_most() {
-    let mut house = House::new(&[("table.room_members", "1")], 256);
+    let mut house =
+        House::new(&[("table.room_members", "1"), ("im.room_quiet_above", "1000")], 256);
     let conns: Vec<ConnId> = (0..130).map(|n| house.login(&format!("u{n}"), "p")).collect();
     let mut taken = 0;
     let refused = (-32007, "table_full".to_owned());

@@ -58,7 +58,7 @@ fn a_right_token_says_all_it_may() {
     assert_eq!(claims.user.as_str(), "ann");
     assert_eq!(claims.device.as_ref().map(|device| device.as_str()), Some("p1"));
     assert_eq!(claims.name.as_deref(), Some("Ann Lee"));
-    let rooms: Vec<&str> = claims.rooms.iter().map(|room| room.as_str()).collect();
+    let rooms: Vec<&str> = claims.rooms.iter().flatten().map(|room| room.as_str()).collect();
     assert_eq!(rooms, ["tea", "coffee"]);
     assert_eq!(claims.expires_ms, NOW * 1_000 + 60_500);
 }
@@ -141,7 +141,7 @@ fn bad_tokens() -> Vec<(String, TokenError)> {
         (with(json!({"rooms": "tea"})), TokenError::WrongTypes),
         (with(json!({"rooms": [7]})), TokenError::WrongTypes),
         (with(json!({"rooms": ["tea", ""]})), TokenError::BadName("rooms", IdError::Empty)),
-        (with(json!({"rooms": vec!["r"; 65]})), TokenError::TooManyRooms),
+        (with(json!({"rooms": vec!["r"; 17]})), TokenError::TooManyRooms),
         (String::new(), TokenError::Malformed),
         ("..".into(), TokenError::Malformed),
         ("a.b".into(), TokenError::Malformed),

@@ -4,6 +4,7 @@
 
 use super::config::{Algorithm, AuthConfig, KeyConfig};
 use super::keyring::{self, KeyError, KeyProblem, Reader};
+use super::token::ROOMS_MAX;
 use crate::ids::{DeviceId, RoomId, UserId};
 use jsonwebtoken::{EncodingKey, Header};
 use serde::Serialize;
@@ -39,6 +40,9 @@ pub enum MintError {
     /// The key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// It would name more rooms than a token may.
+    #[error("a token names at most {ROOMS_MAX} rooms")]
+    TooManyRooms,
     /// Signing failed.
     #[error("the token was not signed: {0}")]
     Sign(jsonwebtoken::errors::Error),
@@ -54,6 +58,9 @@ pub fn mint(
     token: &NewToken<'_>,
     unix_ms: u64,
 ) -> Result<String, MintError> {
+    if token.rooms.len() > ROOMS_MAX {
+        return Err(MintError::TooManyRooms);
+    }
     let key = choose(&config.keys, kid)?;
     let signing = signing_key(key).map_err(|problem| key.error(problem))?;
     let mut header = Header::new(key.algorithm.of_jose());

@@ -13,8 +13,8 @@ use serde_json::Number;
 
 /// Longest token taken, in bytes.
 pub const TOKEN_MAX: usize = 8 << 10;
-/// Most rooms a token may name.
-pub const ROOMS_MAX: usize = 64;
+/// Most rooms a token may name: as many as a session can be in.
+pub const ROOMS_MAX: usize = crate::tables::rooms::ROOMS_BOUND;
 /// Longest `name`, in bytes.
 pub const NAME_CLAIM_MAX: usize = 128;
 
@@ -27,8 +27,8 @@ pub struct Claims {
     pub device: Option<DeviceId<'static>>,
     /// `name`: the user's name for people.
     pub name: Option<String>,
-    /// `rooms`: rooms the user belongs to.
-    pub rooms: Vec<RoomId<'static>>,
+    /// `rooms`: the rooms that the session joins, and may join; any if it does not say.
+    pub rooms: Option<Vec<RoomId<'static>>>,
     /// `exp`, Unix milliseconds.
     pub expires_ms: u64,
 }
@@ -153,12 +153,14 @@ impl RawClaims {
         if let Some(name) = &self.name {
             check_name_claim(name)?;
         }
-        let rooms = self.rooms.unwrap_or_default();
-        if rooms.len() > ROOMS_MAX {
-            return Err(TokenError::TooManyRooms);
-        }
-        let rooms = rooms.into_iter().map(RoomId::new).collect::<Result<_, _>>();
-        let rooms = rooms.map_err(wrong("rooms"))?;
+        let rooms = self.rooms.map(|rooms| {
+            if rooms.len() > ROOMS_MAX {
+                return Err(TokenError::TooManyRooms);
+            }
+            let rooms = rooms.into_iter().map(RoomId::new).collect::<Result<_, _>>();
+            rooms.map_err(wrong("rooms"))
+        });
+        let rooms = rooms.transpose()?;
         if config.issuer.is_some() && self.iss != config.issuer {
             return Err(TokenError::WrongIssuer);
         }

@@ -49,10 +49,13 @@ pub(super) fn login<'a>(
         table: context.table(),
         unix_ms: context.unix_ms(),
     })?;
-    let expires = claims.map(|claims| claims.expires_ms);
-    let outcome = enter(app, context, conn, user, device, expires)?;
+    let expires = claims.as_ref().map(|claims| claims.expires_ms);
+    let mut outcome = enter(app, context, conn, user, device, expires)?;
     if close_surplus(app, context, conn) {
         *close = Some(CloseReason::Replaced);
+    } else if let (Some(claims), Outcome::LoggedIn(done)) = (&claims, &mut outcome) {
+        let named = claims.rooms.as_deref();
+        done.rooms = app.keep_to_rooms(context, conn, claims.user.as_str(), named);
     }
     Ok(outcome)
 }
@@ -76,7 +79,15 @@ fn enter<'a>(
     context.set_heartbeat(conn, Some(heartbeat_ms));
     let session = conn.to_string();
     let device = device.id;
-    Ok(Outcome::LoggedIn(LoggedIn { user, device, session, heartbeat_ms, expires, time }))
+    Ok(Outcome::LoggedIn(LoggedIn {
+        user,
+        device,
+        session,
+        heartbeat_ms,
+        expires,
+        rooms: None,
+        time,
+    }))
 }
 
 impl Caller<'_, '_> {

@@ -17,8 +17,14 @@ impl Caller<'_, '_> {
         params: Option<&'a RawValue>,
     ) -> Result<Outcome<'a>, CallError> {
         let InRoom { room } = InRoom::read(params)?;
+        let rooms = &self.app.tables().rooms;
+        if !rooms.is_allowed(self.context.table(), self.conn, room.as_str()) {
+            let message = "the token of this session does not name this room";
+            return Err(CallError::new(Code::Forbidden, message).because("room_not_allowed"));
+        }
         self.app.extension.may_join(&self.seen(), &room)?;
-        let joined = self.app.join_room(self.context, self.conn, &self.account.user, room.as_str());
+        let (user, most) = (&self.account.user, self.app.config.rooms.rooms);
+        let joined = self.app.join_room(self.context, self.conn, user, room.as_str(), most);
         let count = joined.map_err(refuse)?;
         Ok(Outcome::Room(RoomCount { room, count }))
     }
@@ -29,9 +35,10 @@ impl Caller<'_, '_> {
     ) -> Result<Outcome<'a>, CallError> {
         let InRoom { room } = InRoom::read(params)?;
         let found = self.app.tables().rooms.find(room.as_str());
-        let count = found.map_or(0, |found| {
-            self.app.leave_room(self.context, self.conn, &self.account.user, found)
+        let left = found.filter(|found| {
+            self.app.leave_room(self.context, self.conn, &self.account.user, *found)
         });
+        let count = left.map_or(0, |left| self.app.users_in(self.context, left));
         Ok(Outcome::Room(RoomCount { room, count }))
     }
 

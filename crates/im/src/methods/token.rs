@@ -78,7 +78,9 @@ impl Caller<'_, '_> {
         self.context.set_deadline_limit(conn, Some(end));
         // The deadline may stand at the old limit: this frame is life as any other.
         self.context.set_heartbeat(conn, Some(app.config.heartbeat_ms));
-        Ok(Outcome::Refreshed(Refreshed { expires: claims.expires_ms }))
+        let (user, named) = (&self.account.user, claims.rooms.as_deref());
+        let rooms = app.keep_to_rooms(self.context, conn, user, named);
+        Ok(Outcome::Refreshed(Refreshed { expires: claims.expires_ms, rooms }))
     }
 }
 

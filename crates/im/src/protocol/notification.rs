@@ -1,4 +1,4 @@
-//! What the server says unasked: `hello`, `message`, `signal`, `joined`, `left`, `bye`.
+//! What the server says unasked: `hello`, `message`, `signal`, `joined`, `left`, `room`, `bye`.
 //!
 //! Knows the shapes; fills in nothing by itself.
 
@@ -133,6 +133,15 @@ pub struct Joined<'a>(pub InRoom<'a>);
 #[derive(Serialize, Debug)]
 pub struct Left<'a>(pub InRoom<'a>);
 
+/// Users have come into a large room or gone out of it.
+#[derive(Serialize, Debug)]
+pub struct RoomChanged<'a> {
+    /// The room.
+    pub room: &'a RoomId<'a>,
+    /// Users in it now.
+    pub count: usize,
+}
+
 /// Who came or went, and how many users are in the room now.
 #[derive(Serialize, Debug)]
 pub struct InRoom<'a> {
@@ -187,6 +196,10 @@ impl Notification for Joined<'_> {
 
 impl Notification for Left<'_> {
     const METHOD: &'static str = "left";
+}
+
+impl Notification for RoomChanged<'_> {
+    const METHOD: &'static str = "room";
 }
 
 impl Notification for Bye {

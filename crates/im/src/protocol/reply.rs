@@ -64,6 +64,9 @@ pub struct LoggedIn<'a> {
     /// When the token expires, Unix milliseconds; not there in the open mode.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires: Option<u64>,
+    /// The rooms of the token that the session is in; not there if the token does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rooms: Option<Vec<RoomId<'static>>>,
     /// The server's clock, Unix milliseconds.
     pub time: u64,
 }
@@ -73,6 +76,9 @@ pub struct LoggedIn<'a> {
 pub struct Refreshed {
     /// When the new token expires, Unix milliseconds.
     pub expires: u64,
+    /// The rooms of the token that the session is in; not there if the token does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rooms: Option<Vec<RoomId<'static>>>,
 }
 
 /// The result of `ping`.

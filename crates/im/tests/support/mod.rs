@@ -40,6 +40,10 @@ impl House {
         let size = capacity.to_string();
         let mut words = words.to_vec();
         words.push(("table.max_sessions", &size));
+        if words.iter().all(|(key, _)| *key != "table.rooms") {
+            // A test's memory is never given back.
+            words.push(("table.rooms", "64"));
+        }
         Self::of(ImApp::new(&settings(&words)).expect("the settings go together"), capacity)
     }
 

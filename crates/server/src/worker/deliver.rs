@@ -22,6 +22,10 @@ use tracing::error;
 /// Packets taken per turn; what is left is taken in the next, at once.
 const PACKETS_PER_TURN: usize = 32;
 
+/// Recipients served from the mailbox in a turn, and then to the end of the packet: a message to each takes
+/// some 5 us, most of it the kernel's, and connections of this worker must not wait for many rooms' worth.
+const RECIPIENTS_PER_TURN: usize = 2_048;
+
 /// Tasks whose ends came last; more than all task processes can have in hand.
 const FINISHED_MAX: usize = 1_024;
 
@@ -84,6 +88,7 @@ impl<A: App> Worker<'_, A> {
         let Some(mut mailbox) = self.core.mailbox.take() else { return };
         // One for the turn: a packet costs no allocation of its own.
         let mut marked = Marked::default();
+        let mut recipients = 0;
         for _ in 0..PACKETS_PER_TURN {
             marked.clear();
             let patient = self.core.routing.is_patient(self.core.now);
@@ -97,6 +102,10 @@ impl<A: App> Worker<'_, A> {
                     }
                     if self.core.touched.len() >= UNDER_WAY_MAX {
                         self.settle();
+                    }
+                    recipients += marked.here.len() + marked.elsewhere.len();
+                    if recipients >= RECIPIENTS_PER_TURN {
+                        break;
                     }
                 }
                 Taken::NotNow => {

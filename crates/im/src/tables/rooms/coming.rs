@@ -12,7 +12,7 @@
 //! tells, and where one goes and one comes either nobody tells or the one who came does so.
 
 use super::membership::{Membership, Room, Stage};
-use super::{ROOMS_BOUND, RoomCount, Rooms};
+use super::{ROOMS_BOUND, RoomCount, Rooms, step};
 use dunlin_server::{ConnId, Sessions};
 use std::sync::atomic::{Ordering, fence};
 
@@ -102,6 +102,7 @@ impl Rooms {
         for _ in 0..ENTER_ATTEMPTS {
             let made = self.find_or_make(sessions, name, unix_ms);
             let room = made.ok_or(JoinError::NamesFull)?;
+            step();
             if self.is_full(sessions, room, limits.members) {
                 return Err(JoinError::RoomFull);
             }
@@ -113,6 +114,7 @@ impl Rooms {
             }
             // See the module.
             fence(Ordering::SeqCst);
+            step();
             let is_first = !has_other(room);
             self.set(sessions, conn, place, Membership::new(room, Stage::Member));
             if self.confirm(room) {
@@ -132,9 +134,11 @@ impl Rooms {
     ) -> Option<Leaving> {
         let (place, _) = self.place_of(sessions, conn, room)?;
         self.set(sessions, conn, place, Membership::new(room, Stage::Leaving));
+        step();
         self.hints.remove(self.hash(room), conn.row().index);
         // See the module.
         fence(Ordering::SeqCst);
+        step();
         Some(Leaving { room, place })
     }
 
@@ -175,6 +179,7 @@ impl Rooms {
     }
 
     fn insert_hint(&self, sessions: &Sessions, conn: ConnId, room: Room) -> bool {
+        step();
         let (hash, row_index) = (self.hash(room), conn.row().index);
         if self.hints.insert(hash, row_index).is_ok() {
             return true;
@@ -190,6 +195,7 @@ impl Rooms {
     }
 
     fn set(&self, sessions: &Sessions, conn: ConnId, place: usize, membership: Membership) {
+        step();
         if let Some(word) = self.word(sessions, conn, place) {
             // Release: whoever sees a membership sees the hash of its user, too.
             word.store(membership.0, Ordering::Release);

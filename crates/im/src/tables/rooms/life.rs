@@ -18,7 +18,7 @@
 //! names the room; the last is swept when names run out.
 
 use super::membership::Room;
-use super::{INQUIRY_WORD, Rooms, SWEPT_WORD};
+use super::{INQUIRY_WORD, Rooms, SWEPT_WORD, step};
 use dunlin_server::Sessions;
 use dunlin_table::{Added, TableError};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -59,11 +59,13 @@ impl Rooms {
         // Behind the newcomer's own words: see the module.
         fence(Ordering::SeqCst);
         loop {
+            step();
             let seen = life.load(Ordering::Acquire);
             if seen == DEAD {
                 self.names.remove(room.0);
                 return false;
             }
+            step();
             // Looked at after the word: it was this life's if the room is live.
             if !self.is_live(room) {
                 return false;
@@ -71,6 +73,7 @@ impl Rooms {
             if seen == LIVE {
                 return true;
             }
+            step();
             // Whether it is taken away or has become another: the next look tells.
             let _ = life.compare_exchange(seen, LIVE, Ordering::AcqRel, Ordering::Relaxed);
         }
@@ -88,6 +91,7 @@ impl Rooms {
 
     fn try_reclaim(&self, sessions: &Sessions, room: Room) -> Reclaim {
         let life = self.life(room);
+        step();
         let seen = life.load(Ordering::Acquire);
         if !self.is_live(room) {
             return Reclaim::Decided;
@@ -97,7 +101,10 @@ impl Rooms {
             return Reclaim::Decided;
         }
         let inquiry = self.words[INQUIRY_WORD].fetch_add(1, Ordering::Relaxed) + 1;
-        let put = |from, to| life.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire);
+        let put = |from, to| {
+            step();
+            life.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+        };
         if put(seen, inquiry).is_err() {
             return Reclaim::LookAgain;
         }
@@ -107,10 +114,12 @@ impl Rooms {
             return Reclaim::Decided;
         }
         fence(Ordering::SeqCst);
+        step();
         let inhabited = self.has_anybody(sessions, room);
         match put(inquiry, if inhabited { LIVE } else { DEAD }) {
             Ok(_) if inhabited => Reclaim::Decided,
             Ok(_) => {
+                step();
                 self.names.remove(room.0);
                 Reclaim::Decided
             }

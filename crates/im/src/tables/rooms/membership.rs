@@ -8,6 +8,18 @@ use dunlin_table::RowId;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Room(pub(super) RowId);
 
+impl Room {
+    /// As one word, for a timer that comes back with it.
+    pub(crate) fn to_bits(self) -> u64 {
+        self.0.to_bits()
+    }
+
+    /// The room that [`Room::to_bits`] gave.
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self(RowId::from_bits(bits))
+    }
+}
+
 /// How far a session is with a room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Stage {

@@ -13,11 +13,15 @@
 //! crash at any instruction, finds every room that it has to leave. 3. A room is live as long as it has a
 //! member ([`life`]): the last one out frees it, and nobody waits for who died on the way.
 
+mod allowed;
 mod coming;
 mod life;
 mod looking;
 mod membership;
+mod news;
 
+#[cfg(test)]
+mod interleaving;
 #[cfg(test)]
 mod tests;
 
@@ -75,6 +79,12 @@ pub(crate) struct RoomSizes {
     members: u32,
 }
 
+/// Where another process may come in between, for the test that tries every order.
+#[cfg(not(test))]
+const fn step() {}
+#[cfg(test)]
+use interleaving::step;
+
 impl RoomSizes {
     /// As the settings say.
     pub(crate) fn from_settings(settings: &Settings) -> Self {
@@ -98,11 +108,16 @@ pub(super) fn columns() -> Vec<Column> {
     let mut columns: Vec<Column> =
         (0..ROOMS_BOUND).map(|place| counter(membership_column(place))).collect();
     columns.push(counter(USER_HASH.into()));
+    columns.extend((0..ROOMS_BOUND).map(|place| counter(allowed_column(place))));
     columns
 }
 
 fn membership_column(place: usize) -> String {
     format!("im_room_{place}")
+}
+
+fn allowed_column(place: usize) -> String {
+    format!("im_room_allowed_{place}")
 }
 
 const USER_HASH: &str = "im_room_user";
@@ -120,12 +135,13 @@ pub(super) fn areas(sizes: &RoomSizes) -> Vec<AreaRequest> {
     ]
 }
 
-/// The schema of the names, with the counter that tells whether a room lives.
-fn schema() -> (Schema, CounterId) {
-    let schema = Schema::builder().counter("life").key_limit(NAME_MAX).build();
-    let schema = schema.expect("one column makes a schema");
-    let life = schema.counter_column("life").expect("it was named above");
-    (schema, life)
+/// The schema of the names, with the counters that tell whether a room lives, and whether its members are to
+/// be told something soon.
+fn schema() -> (Schema, CounterId, CounterId) {
+    let schema = Schema::builder().counter("life").counter("news").key_limit(NAME_MAX).build();
+    let schema = schema.expect("two columns of different names make a schema");
+    let counter = |name| schema.counter_column(name).expect("it was named above");
+    (schema.clone(), counter("life"), counter("news"))
 }
 
 /// Handles on what is shared.
@@ -135,8 +151,11 @@ pub(crate) struct Rooms {
     memberships: [CounterId; ROOMS_BOUND],
     /// The hash of the user of a session that is in a room.
     user: CounterId,
+    /// What a session may join, where its token says so.
+    allowed: [CounterId; ROOMS_BOUND],
     names: Table,
     life: CounterId,
+    news: CounterId,
     hints: SetIndex,
     words: &'static [AtomicU64],
     seed: u64,
@@ -151,13 +170,15 @@ impl Rooms {
         let asked = "the server makes what `columns` and `areas` ask for";
         let column = |name: &str| sessions.counter_column(name).expect(asked);
         let area = |name| areas.words(name).expect(asked);
-        let (schema, life) = schema();
+        let (schema, life, news) = schema();
         Self {
             sizes: *sizes,
             memberships: std::array::from_fn(|place| column(&membership_column(place))),
             user: column(USER_HASH),
+            allowed: std::array::from_fn(|place| column(&allowed_column(place))),
             names: Table::new(schema, sizes.rooms, area(NAMES_AREA)).expect(asked),
             life,
+            news,
             hints: SetIndex::new(sizes.windows(), sizes.rooms, area(MEMBERS_AREA)).expect(asked),
             words: area(WORDS_AREA),
             seed,

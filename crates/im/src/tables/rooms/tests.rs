@@ -8,14 +8,14 @@ use dunlin_server::settings::Layers;
 use dunlin_server::simulation::FakeWorker;
 
 /// A server with so many open connections.
-struct House {
+pub(super) struct House {
     app: ImApp,
     worker: FakeWorker,
-    conns: Vec<ConnId>,
+    pub(super) conns: Vec<ConnId>,
 }
 
 impl House {
-    fn new(connections: u32, words: &[(&'static str, &str)]) -> Self {
+    pub(super) fn new(connections: u32, words: &[(&'static str, &str)]) -> Self {
         let capacity = connections.to_string();
         let mut layers = Layers::default();
         layers.flag_words("table.max_sessions", &capacity, "--set");
@@ -30,11 +30,11 @@ impl House {
         Self { app, worker, conns }
     }
 
-    fn rooms(&self) -> &Rooms {
+    pub(super) fn rooms(&self) -> &Rooms {
         &self.app.tables().rooms
     }
 
-    fn sessions(&self) -> &Sessions {
+    pub(super) fn sessions(&self) -> &Sessions {
         self.worker.table()
     }
 
