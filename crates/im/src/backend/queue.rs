@@ -280,6 +280,7 @@ fn check_sum(seq: u64, bytes: &[u8]) -> u64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "bytes that a test writes and knows again")]
 mod tests {
     use super::*;
     use proptest::prelude::*;
