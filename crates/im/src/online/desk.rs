@@ -174,6 +174,10 @@ impl ImApp {
             OnlineOutcome::Synced => {
                 if desk.syncing.is_some_and(|(known, _)| known == task) {
                     desk.syncing = None;
+                    // Where thousands come at once the next do not wait for the timer.
+                    if desk.changes.len() >= USERS_PER_TASK {
+                        self.send_changes(context);
+                    }
                 }
             }
             OnlineOutcome::Swept => {

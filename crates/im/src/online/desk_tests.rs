@@ -239,6 +239,28 @@ fn changes_go_together_one_task_at_a_time_and_no_more_than_may_wait() {
 }
 
 #[test]
+fn where_many_come_at_once_a_full_task_follows_at_once() {
+    let mut house = House::connected(&[]);
+    let many = |house: &House, from: usize| {
+        (from..from + USERS_PER_TASK).for_each(|n| house.app.note_change(&format!("u{n}")));
+    };
+    many(&house, 0);
+    house.tick(7);
+    let mut task = house.deeds().0[0].0;
+    many(&house, 10_000);
+    house.app.note_change("one more");
+    let synced = || Ok(crate::tasks::Outcome::Online(OnlineOutcome::Synced));
+    for expected in [1, 0] {
+        house.app.finish(&mut house.worker.context(), task, synced());
+        let (tasks, _) = house.deeds();
+        assert_eq!(tasks.len(), expected, "the last one waits for the timer");
+        task = tasks.first().map_or(task, |(task, _)| *task);
+    }
+    house.tick(7);
+    assert_eq!(house.deeds().0.len(), 1);
+}
+
+#[test]
 fn a_slot_has_one_timer_whatever_restarts() {
     let mut house = House::new(&[]);
     house.app.worker_start(&mut house.worker.context()).unwrap();

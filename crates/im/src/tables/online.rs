@@ -291,13 +291,13 @@ impl OnlineBoard {
     }
 
     fn ticket(&self, hash: u64) -> &'static AtomicU64 {
-        let place = u128::from(hash) * self.tickets.len() as u128 >> 64;
+        let place = (u128::from(hash) * self.tickets.len() as u128) >> 64;
         &self.tickets[usize::try_from(place).unwrap_or(0)]
     }
 
     fn early(&self, task: TaskId) -> &'static AtomicU64 {
         // The number of a slot's tasks below, the slot above: neighbours fall apart.
-        let place = (task.0 ^ (task.0 >> 48) * 37) % EARLY as u64;
+        let place = (task.0 ^ ((task.0 >> 48) * 37)) % EARLY as u64;
         &self.words[EARLY_AT + usize::try_from(place).unwrap_or(0)]
     }
 
