@@ -24,6 +24,7 @@ mod lifecycle;
 mod outside;
 mod proxies;
 mod redis;
+mod protocol_table;
 mod reload;
 mod rooms;
 mod signals;

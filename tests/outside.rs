@@ -1,11 +1,13 @@
 //! The promises of the protocol, kept to clients that we did not write.
 
 use crate::support::Server;
-use crate::support::outside::{NODE, PYTHON, PYTHON_HTTP};
-use crate::support::process;
+use crate::support::outside::{NODE, OURS, PYTHON, PYTHON_HTTP};
+use crate::support::server::Starter;
+use crate::support::{process, wait};
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::thread;
 
 const CHAT: &str = "[server]\nworkers = 2";
 const SHORT: &str = "[server]\nworkers = 2\n[im]\nlogin_timeout = \"500ms\"\nheartbeat = \"700ms\"\n\
@@ -76,15 +78,65 @@ fn node_is_refused_by_a_full_table_and_accepted_again() {
     NODE.plays("full", &Server::start(FULL));
 }
 
-#[test]
-fn python_comes_in_by_a_token_and_goes_when_it_ends() {
+/// A server whose clients mint their tokens themselves.
+fn with_a_key() -> Server {
     let line = "kid=h alg=HS256 file=token.key";
     let auth = format!("keys = [\"{line}\"]\nleeway = \"0s\"\nexpiry_grace = \"200ms\"");
-    let starter = Server::configure(&format!("[auth]\nmode = \"token\"\n{auth}\n"));
+    with_a_key_file(Server::configure(&format!("[auth]\nmode = \"token\"\n{auth}\n"))).start()
+}
+
+/// The same server with the file `token.key` beside its config.
+pub(crate) fn with_a_key_file(starter: Starter) -> Starter {
     let key = starter.dir().path().join("token.key");
     std::fs::write(&key, "5c0e7a31d9b84f62a7e31b0c95d4f802\n").expect("a file");
     std::fs::set_permissions(&key, Permissions::from_mode(0o600)).expect("its mode");
-    PYTHON.plays("token", &starter.start());
+    starter
+}
+
+#[test]
+fn python_comes_in_by_a_token_and_goes_when_it_ends() {
+    PYTHON.plays("token", &with_a_key());
+}
+
+#[test]
+fn our_client_calls_and_hears() {
+    OURS.plays("calls", &Server::start(CHAT));
+}
+
+#[test]
+fn our_client_outlives_its_tokens() {
+    OURS.plays("token", &with_a_key());
+}
+
+#[test]
+fn our_client_does_not_notice_a_reload() {
+    OURS.plays("reload", &Server::start(CHAT));
+}
+
+#[test]
+fn our_client_sends_once_while_workers_are_killed() {
+    OURS.plays("kill", &Server::start(CHAT));
+}
+
+#[test]
+fn our_client_comes_back_when_the_server_is_started_again() {
+    let mut server = Server::start(CHAT);
+    let play = thread::spawn(OURS.play("restart", &server));
+    let online = server.dir().path().join("online");
+    wait::until("the client is online", || online.exists());
+    server.signal("TERM");
+    server.wait_end();
+    let tried = server.dir().path().join("tried");
+    wait::until("some attempts have found nobody", || tried.exists());
+    let _server = server.start_again_for_its_clients();
+    play.join().expect("the client went through it");
+}
+
+#[test]
+fn our_client_waits_for_nothing_forever() {
+    OURS.plays("silence", &Server::start(CHAT));
+    let short = "[server]\nworkers = 2\nstuck_after = \"60s\"\n[im]\nheartbeat = \"1200ms\"";
+    OURS.plays("frozen", &Server::start(short));
 }
 
 #[test]

@@ -23,6 +23,19 @@ pub(crate) const PYTHON: Outside = Outside {
     install: "pip install -r tests/outside/requirements.txt",
 };
 
+/// Our own client in Node, with `ws`.
+pub(crate) const OURS: Outside = Outside { script: "client.mjs", ..NODE };
+
+/// Python with `websockets` and `jsonrpcclient`, playing a table.
+pub(crate) const PYTHON_TABLE: Outside = Outside {
+    script: "protocol.py",
+    probe: ["-c", "import websockets.asyncio.client, jsonrpcclient"],
+    ..PYTHON
+};
+
+/// Node with `ws`, playing the same.
+pub(crate) const NODE_TABLE: Outside = Outside { script: "protocol.mjs", ..NODE };
+
 /// Python alone: its own client of HTTP.
 pub(crate) const PYTHON_HTTP: Outside = Outside {
     program: "python3",
@@ -42,16 +55,24 @@ pub(crate) const NODE: Outside = Outside {
 impl Outside {
     /// Runs a scenario against a server; it must end well.
     pub(crate) fn plays(self, scenario: &str, server: &Server) {
+        self.play(scenario, server)();
+    }
+
+    /// The same for a test that does something meanwhile: what is given plays it.
+    pub(crate) fn play(self, scenario: &str, server: &Server) -> impl FnOnce() + Send + use<> {
         self.must_be_there();
-        let ended = process::run(
-            Command::new(self.program)
-                .arg(place().join(self.script))
-                .arg(scenario)
-                .arg(format!("ws://{}/ws", server.address))
-                .arg(server.run_dir())
-                .env("PYTHONDONTWRITEBYTECODE", "1"),
-        );
-        assert_eq!(ended.code, Some(0), "{} {scenario}:\n{}", self.script, ended.stderr);
+        let scenario = scenario.to_owned();
+        let mut command = Command::new(self.program);
+        command
+            .arg(place().join(self.script))
+            .arg(&scenario)
+            .arg(format!("ws://{}/ws", server.address))
+            .arg(server.run_dir())
+            .env("PYTHONDONTWRITEBYTECODE", "1");
+        move || {
+            let ended = process::run(&mut command);
+            assert_eq!(ended.code, Some(0), "{} {scenario}:\n{}", self.script, ended.stderr);
+        }
     }
 
     /// Fails with the command that installs what is missing: a test that skips itself proves nothing.

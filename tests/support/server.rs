@@ -173,10 +173,19 @@ impl Server {
     }
 
     /// Starts the next server at the same place, after this one has ended.
-    pub(crate) fn start_again(mut self) -> Self {
+    pub(crate) fn start_again(self) -> Self {
+        self.start_again_at("127.0.0.1:0".to_owned())
+    }
+
+    /// The same on the same address, where clients look for it.
+    pub(crate) fn start_again_for_its_clients(self) -> Self {
+        let listen = self.address.to_string();
+        self.start_again_at(listen)
+    }
+
+    fn start_again_at(mut self, listen: String) -> Self {
         assert!(self.ended, "one server at a time");
         let dir = std::mem::replace(&mut self.dir, Dir::new());
-        let listen = "127.0.0.1:0".to_owned();
         Starter { dir, args: Vec::new(), env: Vec::new(), shell: None, example: None, listen }
             .start()
     }
