@@ -1,5 +1,6 @@
 //! What must hold: after each step, whenever all is quiet, and when everybody has gone.
 
+use super::client::{Client, Sent, To};
 use super::house::House;
 use crate::session;
 use crate::tables::{Account, Tables};
@@ -68,8 +69,10 @@ pub(super) fn at_rest(house: &House) {
             assert_eq!(hints, 1, "{} is hinted at once", client.conn);
         }
     }
+    rooms_are_as_clients_know(house);
     if house.plan.has_room() {
         nobody_is_too_many(house, &truth);
+        neighbours_were_told(house, &truth);
     }
     messages_arrived(house);
 }
@@ -84,38 +87,91 @@ fn nobody_is_too_many(house: &House, truth: &BTreeMap<ConnId, Account>) {
     }
 }
 
+/// Each session is in the rooms that it was told it is in, and each room has the hints of its members.
+fn rooms_are_as_clients_know(house: &House) {
+    let (table, rooms) = (house.server.table(), &tables(house).rooms);
+    let mut inhabited = BTreeSet::new();
+    for client in house.clients.values().filter(|client| client.is_open()) {
+        let known: BTreeSet<String> = client.rooms.keys().cloned().collect();
+        let named = rooms.rooms_of(table, client.conn);
+        let found: Vec<String> =
+            named.map(|room| rooms.name(room).expect("a room with a member is there")).collect();
+        assert_eq!(found.iter().cloned().collect::<BTreeSet<_>>(), known, "{}", client.conn);
+        assert_eq!(found.len(), known.len(), "{} is in a room twice", client.conn);
+        inhabited.extend(known);
+    }
+    for name in &inhabited {
+        let room = rooms.find(name).expect("a room with a member is found");
+        let there = |client: &&Client| client.is_open() && client.rooms.contains_key(name);
+        let there: BTreeSet<ConnId> =
+            house.clients.values().filter(there).map(|client| client.conn).collect();
+        let found: Vec<ConnId> =
+            rooms.members(table, room).iter().map(|member| member.conn).collect();
+        assert_eq!(found.iter().copied().collect::<BTreeSet<_>>(), there, "who is in {name}");
+        assert_eq!(rooms.hinted(room), there.len(), "the hints of {name}");
+    }
+    if house.deaths() == 0 {
+        // Who dies between making a room and entering it leaves it for a sweep.
+        assert_eq!(rooms.used() as usize, inhabited.len(), "rooms that nobody is in");
+    }
+}
+
+/// Of who has gone one is told at least once, and of who has come again, too.
+fn neighbours_were_told(house: &House, truth: &BTreeMap<ConnId, Account>) {
+    for client in house.clients.values().filter(|client| client.is_open()) {
+        for ((room, user), [joined, left]) in &client.told_of {
+            if !client.rooms.contains_key(room) {
+                continue;
+            }
+            let is_there = house.clients.values().any(|other| {
+                other.rooms.contains_key(room)
+                    && truth.get(&other.conn).is_some_and(|account| account.user == *user)
+            });
+            let told = if is_there { *left == 0 || *joined > 0 } else { *left > 0 };
+            let seen = [joined, left];
+            assert!(told, "{}: {user} in {room}: {is_there}, {seen:?}", client.conn);
+        }
+    }
+}
+
 fn messages_arrived(house: &House) {
     let mut ids = BTreeSet::new();
     for sent in house.clients.values().flat_map(|client| &client.sent) {
-        let got = house.clients.values().filter(|client| {
-            client.received.contains(&sent.number)
-                && client.been.contains(&sent.to)
-                && sent
-                    .from
-                    .as_deref()
-                    .is_none_or(|from| from == sent.to || !client.been.contains(from))
-        });
+        let got = house.clients.values().filter(|client| counts(client, sent)).count() as u64;
         match &sent.told {
-            Err(code) => assert!(got.count() == 0, "refused with {code}, and arrived: {sent:?}"),
+            Err(code) => assert!(got == 0, "refused with {code}, and arrived: {sent:?}"),
             Ok((id, sessions)) => {
                 assert!(ids.insert(id), "two messages are {id}");
-                let got = got.count() as u64;
                 assert!(got <= *sessions, "{got} sessions got it: {sent:?}");
                 if house.plan.has_room() {
-                    all_got_it(house, sent.number, &sent.to, sent.at);
+                    all_got_it(house, sent);
                 }
             }
         }
     }
 }
 
+/// Whether a client has got a message as one that it is for, and not as a copy of its own user's.
+fn counts(client: &Client, sent: &Sent) -> bool {
+    let is_own = sent.from.as_ref().is_some_and(|from| client.been.contains(from));
+    let to_himself = matches!((&sent.to, &sent.from), (To::User(to), Some(from)) if to == from);
+    client.received.contains(&sent.number) && (to_himself || !is_own)
+}
+
 /// Whoever was there as its recipient from before it was said until now.
-fn all_got_it(house: &House, number: u64, to: &str, said: u64) {
+fn all_got_it(house: &House, sent: &Sent) {
     for client in house.clients.values().filter(|client| client.is_open()) {
-        let there = client.login.as_ref().is_some_and(|(user, since)| user == to && *since < said);
-        if there {
-            assert!(client.received.contains(&number), "{} did not get {number}", client.conn);
-        }
+        let is_sender = client.sent.iter().any(|own| own.number == sent.number);
+        let there = match &sent.to {
+            To::User(user) => {
+                client.login.as_ref().is_some_and(|(own, since)| own == user && *since < sent.at)
+            }
+            To::Room(room) => {
+                !is_sender && client.rooms.get(room).is_some_and(|since| *since < sent.at)
+            }
+        };
+        let got = client.received.contains(&sent.number);
+        assert!(got || !there, "{} did not get {sent:?}", client.conn);
     }
 }
 

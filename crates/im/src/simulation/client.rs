@@ -14,12 +14,25 @@ pub(super) enum Ask {
         device: String,
     },
     Logout,
+    Join {
+        room: String,
+    },
+    Leave {
+        room: String,
+    },
     /// A message; the number is unique in the house.
     Send {
-        to: String,
+        to: To,
         number: u64,
     },
     Other,
+}
+
+/// Whom a message is for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum To {
+    User(String),
+    Room(String),
 }
 
 /// A message that a client has sent, and what it was told of it.
@@ -27,7 +40,7 @@ pub(super) enum Ask {
 pub(super) struct Sent {
     pub(super) number: u64,
     pub(super) from: Option<String>,
-    pub(super) to: String,
+    pub(super) to: To,
     /// When it was said.
     pub(super) at: u64,
     /// Id and number of sessions, or the code of the error.
@@ -43,6 +56,12 @@ pub(super) struct Client {
     pub(super) login: Option<(String, u64)>,
     /// Everybody it has asked to be.
     pub(super) been: BTreeSet<String>,
+    /// The rooms it is in, and since when it knows.
+    pub(super) rooms: BTreeMap<String, u64>,
+    /// Every room it has asked to be in.
+    pub(super) visited: BTreeSet<String>,
+    /// How often it was told that a user came into a room that it is in, and that he went.
+    pub(super) told_of: BTreeMap<(String, String), [u64; 2]>,
     pub(super) asked: VecDeque<(u64, Ask, u64)>,
     pub(super) sent: Vec<Sent>,
     /// Numbers of the messages it has got, by whom they were from.
@@ -67,6 +86,9 @@ impl Client {
             orderly,
             login: None,
             been: BTreeSet::new(),
+            rooms: BTreeMap::new(),
+            visited: BTreeSet::new(),
+            told_of: BTreeMap::new(),
             asked: VecDeque::new(),
             sent: Vec::new(),
             got: BTreeMap::new(),
@@ -90,6 +112,9 @@ impl Client {
         self.next += 1;
         if let Ask::Login { user, .. } = &ask {
             self.been.insert(user.clone());
+        }
+        if let Ask::Join { room } = &ask {
+            self.visited.insert(room.clone());
         }
         self.asked.push_back((self.next, ask, now));
         json!({"jsonrpc": "2.0", "id": self.next, "method": method, "params": params}).to_string()
@@ -132,18 +157,27 @@ impl Client {
             "bye" => self.bye = params["code"].as_u64(),
             "message" => self.message(params),
             "signal" => {}
+            "joined" | "left" => self.neighbour(method, params),
             other => panic!("{other} is no notification"),
         }
     }
 
+    fn neighbour(&mut self, method: &str, params: &Json) {
+        let name = |member: &str| params[member].as_str().expect("a name").to_owned();
+        let (room, user) = (name("room"), name("user"));
+        assert!(self.visited.contains(&room), "{} was never in {room}", self.conn);
+        let told = self.told_of.entry((room, user)).or_default();
+        told[usize::from(method == "left")] += 1;
+    }
+
     fn message(&mut self, params: &Json) {
-        let to = params["to"]["user"].as_str().expect("it is for a user");
         let from = params["from"]["user"].as_str().expect("it is from a user");
-        assert!(
-            self.been.contains(to) || self.been.contains(from),
-            "{} gets a message of {from} to {to} and was none of them",
-            self.conn
-        );
+        let for_it = match (params["to"]["user"].as_str(), params["to"]["room"].as_str()) {
+            (Some(user), None) => self.been.contains(user),
+            (None, Some(room)) => self.visited.contains(room),
+            _ => panic!("{params} is for nobody"),
+        };
+        assert!(for_it || self.been.contains(from), "{} gets {params}", self.conn);
         let id = params["id"].as_str().expect("it has an id").to_owned();
         assert!(self.ids.insert(id), "{} gets {params} twice", self.conn);
         let number = params["body"]["number"].as_u64().expect("it has a number");
@@ -156,7 +190,7 @@ impl Client {
             self.conn
         );
         from_it.push(number);
-        if self.been.contains(to) {
+        if for_it {
             self.received.insert(number);
         }
     }
@@ -171,7 +205,19 @@ impl Client {
                 assert_eq!(said["result"]["session"], self.conn.to_string());
                 self.login = Some((user, now));
             }
-            Ask::Logout if ok.is_some() => self.login = None,
+            Ask::Logout if ok.is_some() => {
+                self.login = None;
+                self.rooms.clear();
+                self.told_of.clear();
+            }
+            Ask::Join { room } if ok.is_some() => {
+                assert!(said["result"]["count"].as_u64() >= Some(1), "{said}");
+                if !self.rooms.contains_key(&room) {
+                    self.told_of.retain(|(told_of, _), _| *told_of != room);
+                    self.rooms.insert(room, now);
+                }
+            }
+            Ask::Leave { room } if ok.is_some() => _ = self.rooms.remove(&room),
             Ask::Send { to, number } => {
                 let told = match ok {
                     Some(result) => {
@@ -185,7 +231,7 @@ impl Client {
                 let from = self.login.as_ref().map(|(user, _)| user.clone());
                 self.sent.push(Sent { number, from, to, at, told });
             }
-            Ask::Login { .. } | Ask::Logout | Ask::Other => {}
+            _ => {}
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The server, its clients, and the steps that the dice choose.
 
 use super::checks;
-use super::client::{Ask, Client};
+use super::client::{Ask, Client, To};
 use crate::app::ImApp;
 use crate::config::IM_KEYS;
 use dunlin_server::config::SERVER_KEYS;
@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 const USERS: [&str; 5] = ["ann", "bob", "cat", "dan", "eve"];
 const DEVICES: [&str; 4] = ["phone", "desk", "tab", "watch"];
 const KINDS: [&str; 3] = ["mobile", "web", ""];
+const ROOMS: [&str; 4] = ["tea", "den", "hall", "attic"];
 /// Deaths come before deed 2^this of a hook or a turn, early ones as likely as late ones.
 const DEATH_BITS: u32 = 10;
 
@@ -22,6 +23,7 @@ const DEATH_BITS: u32 = 10;
 pub(super) struct Plan {
     pub(super) policy: &'static str,
     pub(super) max_devices: usize,
+    rooms: [usize; 3],
     workers: u16,
     clients: usize,
     steps: usize,
@@ -42,6 +44,7 @@ impl Plan {
         Self {
             policy: ["many", "one_per_kind", "one"][dice.below(3)],
             max_devices: 1 + dice.below(4),
+            rooms: [1 + dice.below(4), 1 + dice.below(6), 1 + dice.below(5)],
             workers: 1 + u16::try_from(dice.below(4)).unwrap_or_default(),
             clients: 2 + dice.below(12),
             steps: 40 + dice.below(160),
@@ -59,6 +62,10 @@ impl Plan {
         let mut layers = Layers::default();
         layers.flag_words("table.max_sessions", &self.bounds.sessions.to_string(), "--set");
         layers.flag_words("im.devices", self.policy, "--set");
+        let [rooms, members, all] = self.rooms.map(|most| most.to_string());
+        layers.flag_words("im.max_rooms", &rooms, "--set");
+        layers.flag_words("im.max_room_members", &members, "--set");
+        layers.flag_words("table.rooms", &all, "--set");
         layers.flag_words("im.max_devices", &self.max_devices.to_string(), "--set");
         Settings::resolve(&[SERVER_KEYS, IM_KEYS], layers).expect("the plan is well formed")
     }
@@ -73,6 +80,7 @@ pub(super) struct House {
     dice: Dice,
     pub(super) step: u64,
     messages: u64,
+    deaths: u64,
     story: Vec<String>,
     aloud: bool,
 }
@@ -96,6 +104,7 @@ impl House {
             dice,
             step: 0,
             messages: 0,
+            deaths: 0,
             story: Vec::new(),
             aloud,
         };
@@ -115,6 +124,11 @@ impl House {
         }
         self.rest();
         self.end();
+    }
+
+    /// How often a worker may have died so far.
+    pub(super) fn deaths(&self) -> u64 {
+        self.deaths
     }
 
     /// What has happened.
@@ -152,7 +166,9 @@ impl House {
 
     /// Sometimes, after how many deeds one dies.
     fn death(&mut self) -> Option<u32> {
-        self.dice.one_in(self.plan.peace).then(|| self.dice.magnitude(DEATH_BITS))
+        let dies = self.dice.one_in(self.plan.peace);
+        self.deaths += u64::from(dies);
+        dies.then(|| self.dice.magnitude(DEATH_BITS))
     }
 
     fn slot(&mut self) -> SlotId {
@@ -270,15 +286,12 @@ impl House {
         let Some(conn) = self.some_client() else { return };
         let user = self.user();
         let device = DEVICES[self.dice.below(DEVICES.len())];
-        match self.dice.below(24) {
+        let room = ROOMS[self.dice.below(ROOMS.len())];
+        match self.dice.below(32) {
             0..4 => self.log_in(conn),
             4 => self.ask(conn, "logout", &json!({}), Ask::Logout),
             5..14 => {
-                self.messages += 1;
-                let (number, session) = (self.messages, conn.to_string());
-                let body = json!({"number": number, "session": session});
-                let params = json!({"to": {"user": user}, "body": body});
-                self.ask(conn, "send", &params, Ask::Send { to: user.to_owned(), number });
+                self.send(conn, To::User(user.to_owned()));
             }
             14 => self.ask(conn, "kick", &json!({"device": device}), Ask::Other),
             15 => self.ask(conn, "signal", &json!({"to": {"user": user}, "body": 1}), Ask::Other),
@@ -288,9 +301,32 @@ impl House {
             19 => self.ask(conn, "nope", &json!({}), Ask::Other),
             20 => self.server.say(conn, Said::Life),
             21 => self.server.say(conn, Said::Text(r#"{"method":"ping"}"#.into())),
+            24 | 25 => {
+                let ask = Ask::Join { room: room.to_owned() };
+                self.ask(conn, "join", &json!({"room": room}), ask);
+            }
+            26 => {
+                let ask = Ask::Leave { room: room.to_owned() };
+                self.ask(conn, "leave", &json!({"room": room}), ask);
+            }
+            27 => self.ask(conn, "members", &json!({"room": room, "limit": 2}), Ask::Other),
+            28..31 => self.send(conn, To::Room(room.to_owned())),
+            31 => self.ask(conn, "signal", &json!({"to": {"room": room}, "body": 1}), Ask::Other),
             22 if self.dice.one_in(10) => self.server.say(conn, Said::Binary(vec![0])),
             _ => self.ask(conn, "send", &json!({"to": 7}), Ask::Other),
         }
+    }
+
+    fn send(&mut self, conn: ConnId, to: To) {
+        self.messages += 1;
+        let (number, session) = (self.messages, conn.to_string());
+        let target = match &to {
+            To::User(user) => json!({"user": user}),
+            To::Room(room) => json!({"room": room}),
+        };
+        let body = json!({"number": number, "session": session});
+        let params = json!({"to": target, "body": body});
+        self.ask(conn, "send", &params, Ask::Send { to, number });
     }
 
     fn log_in(&mut self, conn: ConnId) {
