@@ -7,7 +7,9 @@
 //!
 //! Costs a look at a flag of the thread in builds with debug assertions, and nothing in others.
 
+use crate::sync::AtomicU64;
 use std::cell::Cell;
+use std::sync::atomic::Ordering::Relaxed;
 
 /// What the killed unwinds with.
 #[derive(Debug)]
@@ -15,12 +17,15 @@ pub struct Killed;
 
 std::thread_local! {
     static DEEDS_LEFT: Cell<Option<u32>> = const { Cell::new(None) };
+    /// The word that was lent last, and what stood there.
+    static LENT: Cell<Option<(&'static AtomicU64, u64)>> = const { Cell::new(None) };
 }
 
 /// Kills what this thread does before its deed number `deeds` from now on (from 0), as `kill -9` would
 /// kill a process: it unwinds with [`Killed`], for who armed it to catch. In builds without debug
 /// assertions nobody dies.
 pub fn die_after(deeds: u32) {
+    LENT.set(None);
     DEEDS_LEFT.set(Some(deeds));
 }
 
@@ -32,9 +37,31 @@ pub fn spare() {
 /// A deed is about to be done.
 #[inline]
 pub fn deed() {
-    if cfg!(debug_assertions)
-        && let Some(left) = DEEDS_LEFT.get()
-    {
+    if cfg!(debug_assertions) && DEEDS_LEFT.get().is_some() {
+        settle_lent();
+        count();
+    }
+}
+
+/// A word is lent, to be looked at or to be changed: only what changed it was a deed, which is noticed
+/// when the next one is about to be done.
+#[inline]
+pub(crate) fn lend(word: &'static AtomicU64) -> &'static AtomicU64 {
+    if cfg!(debug_assertions) && DEEDS_LEFT.get().is_some() {
+        settle_lent();
+        LENT.set(Some((word, word.load(Relaxed))));
+    }
+    word
+}
+
+fn settle_lent() {
+    if LENT.take().is_some_and(|(word, before)| word.load(Relaxed) != before) {
+        count();
+    }
+}
+
+fn count() {
+    if let Some(left) = DEEDS_LEFT.get() {
         DEEDS_LEFT.set(left.checked_sub(1));
         if left == 0 {
             std::panic::resume_unwind(Box::new(Killed));
@@ -62,5 +89,22 @@ mod tests {
         die_after(0);
         spare();
         assert!(index.remove(5, 2), "who is spared lives");
+    }
+
+    #[test]
+    fn to_look_at_a_word_is_no_deed_and_to_change_it_is() {
+        let words = heap_words(2);
+        die_after(1);
+        let killed = std::panic::catch_unwind(|| {
+            for _ in 0..10 {
+                lend(&words[0]).load(Relaxed);
+            }
+            lend(&words[0]).store(7, Relaxed);
+            lend(&words[1]).store(8, Relaxed);
+            lend(&words[0]).store(9, Relaxed);
+        });
+        assert!(killed.unwrap_err().is::<Killed>());
+        assert_eq!(words.iter().map(|word| word.load(Relaxed)).collect::<Vec<_>>(), [7, 8]);
+        spare();
     }
 }

@@ -182,6 +182,16 @@ impl HintIndex {
         removed
     }
 
+    /// Calls `visit` with the tag and row index of every hint: for who checks the index as a whole.
+    pub fn each(&self, visit: &mut impl FnMut(u32, u32)) {
+        for cell in self.cells {
+            let seen = Cell(cell.load(Acquire));
+            if let Some(row_index) = seen.row_index() {
+                visit(seen.tag(), row_index);
+            }
+        }
+    }
+
     /// What a cell keeps of a hash.
     #[must_use]
     pub fn tag(hash: u64) -> u32 {

@@ -317,9 +317,7 @@ impl Rows {
     /// When `index` is not below the capacity or `column` is of another schema.
     #[must_use]
     pub fn counter(&self, column: CounterId, index: u32) -> &'static AtomicU64 {
-        // Lent, most often to be written at once.
-        death::deed();
-        &self.counters(column)[index as usize]
+        death::lend(&self.counters(column)[index as usize])
     }
 
     /// All words of a counter, one a row in the order of their index.

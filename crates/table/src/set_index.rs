@@ -99,6 +99,11 @@ impl SetIndex {
         self.steps(hash).map(|step| self.hints.sweep_at(hash, step, &mut keep)).sum()
     }
 
+    /// Calls `visit` with the tag and row index of every hint of any set, as [`HintIndex::each`].
+    pub fn each(&self, visit: &mut impl FnMut(u32, u32)) {
+        self.hints.each(visit);
+    }
+
     fn steps(&self, hash: u64) -> Range<u32> {
         let reach = u32::try_from(self.reach(hash).load(Acquire)).unwrap_or(STEPS_MAX);
         0..reach.min(STEPS_MAX).min(self.hints.windows())
@@ -128,6 +133,19 @@ mod tests {
         index.find(hash, &mut |row| rows.push(row));
         rows.sort_unstable();
         rows
+    }
+
+    #[test]
+    fn each_hint_of_any_set_is_shown() {
+        let index = index(8, 2);
+        for (hash, row) in [(1 << 60 | 3, 5), (1 << 62 | 4, 6), (1 << 60 | 3, 7)] {
+            index.insert(hash, row).unwrap();
+        }
+        index.remove(1 << 60 | 3, 5);
+        let mut hints = Vec::new();
+        index.each(&mut |tag, row| hints.push((tag, row)));
+        hints.sort_unstable();
+        assert_eq!(hints, [(3, 7), (4, 6)]);
     }
 
     #[test]

@@ -1,8 +1,7 @@
 //! What must hold: after each step, whenever all is quiet, and when everybody has gone.
 
-use super::client::{Client, Sent, To};
+use super::client::{Client, Repeats, Sent, To};
 use super::house::House;
-use crate::session;
 use crate::tables::{Account, Tables};
 use dunlin_server::ConnId;
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,18 +77,44 @@ pub(super) fn at_rest(house: &House) {
 }
 
 fn nobody_is_too_many(house: &House, truth: &BTreeMap<ConnId, Account>) {
-    let config = &house.server.master().config;
-    let users: BTreeSet<&str> = truth.values().map(|account| &*account.user).collect();
-    for user in users {
-        let live = tables(house).live_sessions(house.server.table(), user);
-        let surplus = session::surplus(&live, config.devices, config.max_devices);
-        assert!(surplus.is_empty(), "{user} has {live:?}, and {surplus:?} are too many");
+    let mut users: BTreeMap<&str, Vec<&Account>> = BTreeMap::new();
+    for account in truth.values() {
+        users.entry(&account.user).or_default().push(account);
+    }
+    for (user, live) in users {
+        let distinct = |name: fn(&Account) -> &String| {
+            live.iter().map(|account| name(account)).collect::<BTreeSet<_>>().len() == live.len()
+        };
+        assert!(live.len() <= house.plan.max_devices, "{user} has too many: {live:?}");
+        assert!(distinct(|account| &account.device), "{user} is twice on a device: {live:?}");
+        match house.plan.policy {
+            "one" => assert_eq!(live.len(), 1, "{user}: {live:?}"),
+            "one_per_kind" => {
+                assert!(distinct(|account| &account.kind), "{user} is twice on a kind: {live:?}");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What a client was told of who is online, when nothing happens.
+pub(super) fn presence_is_true(house: &House, answer: &serde_json::Value) {
+    let truth = truth(house);
+    for (user, presence) in answer["users"].as_object().expect("users by name") {
+        let devices = presence["devices"].as_array().expect("a list").iter();
+        let told: BTreeSet<&str> =
+            devices.map(|device| device["id"].as_str().expect("an id")).collect();
+        let live = truth.values().filter(|account| account.user == *user);
+        let there: BTreeSet<&str> = live.map(|account| &*account.device).collect();
+        assert_eq!(told, there, "the devices of {user}");
+        assert_eq!(presence["online"], !there.is_empty(), "{user}");
     }
 }
 
 /// Each session is in the rooms that it was told it is in, and each room has the hints of its members.
 fn rooms_are_as_clients_know(house: &House) {
     let (table, rooms) = (house.server.table(), &tables(house).rooms);
+    assert_eq!(rooms.stale_hints(table), [0; 0], "rows with a stale hint of a room");
     let mut inhabited = BTreeSet::new();
     for client in house.clients.values().filter(|client| client.is_open()) {
         let known: BTreeSet<String> = client.rooms.keys().cloned().collect();
@@ -135,15 +160,26 @@ fn neighbours_were_told(house: &House, truth: &BTreeMap<ConnId, Account>) {
 }
 
 fn messages_arrived(house: &House) {
-    let mut ids = BTreeSet::new();
+    let mut ids: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut numbers: BTreeMap<u64, &str> = BTreeMap::new();
     for sent in house.clients.values().flat_map(|client| &client.sent) {
         let got = house.clients.values().filter(|client| counts(client, sent)).count() as u64;
         match &sent.told {
-            Err(code) => assert!(got == 0, "refused with {code}, and arrived: {sent:?}"),
+            // Of what is repeated another attempt may have arrived.
+            Err(code) => assert!(
+                got == 0 || sent.repeats != Repeats::Never,
+                "refused with {code}, and arrived: {sent:?}"
+            ),
             Ok((id, sessions)) => {
-                assert!(ids.insert(id), "two messages are {id}");
-                assert!(got <= *sessions, "{got} sessions got it: {sent:?}");
-                if house.plan.has_room() {
+                let number = *ids.entry(id).or_insert(sent.number);
+                assert_eq!(number, sent.number, "two messages are {id}");
+                let first = *numbers.entry(sent.number).or_insert(id);
+                assert_eq!(first, id, "{} has two ids", sent.number);
+                assert!(
+                    got <= *sessions || sent.repeats != Repeats::Never,
+                    "{got} sessions got it: {sent:?}"
+                );
+                if house.plan.has_room() && sent.repeats != Repeats::Again {
                     all_got_it(house, sent);
                 }
             }
@@ -172,6 +208,11 @@ fn all_got_it(house: &House, sent: &Sent) {
         };
         let got = client.received.contains(&sent.number);
         assert!(got || !there, "{} did not get {sent:?}", client.conn);
+        let is_own = client.login.as_ref().is_some_and(|(own, since)| {
+            sent.from.as_ref() == Some(own) && *since < sent.at && !is_sender
+        });
+        let copied = client.got.values().flatten().any(|number| *number == sent.number);
+        assert!(copied || !is_own, "{} has no copy of {sent:?}", client.conn);
     }
 }
 
@@ -180,4 +221,5 @@ pub(super) fn at_the_end(house: &House) {
     let (table, tables) = (house.server.table(), tables(house));
     assert_eq!(table.used(), 0, "every row is free");
     assert_eq!(tables.stale_user_hints(table), [0; 0], "no hint is left");
+    assert_eq!(tables.rooms.stale_hints(table), [0; 0], "no hint of a room is left");
 }

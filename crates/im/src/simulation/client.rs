@@ -24,7 +24,9 @@ pub(super) enum Ask {
     Send {
         to: To,
         number: u64,
+        repeats: Repeats,
     },
+    Presence,
     Other,
 }
 
@@ -35,10 +37,22 @@ pub(super) enum To {
     Room(String),
 }
 
+/// Whether a send may be repeated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Repeats {
+    /// It has no key.
+    Never,
+    /// It has a key, and is the first.
+    First,
+    /// It is said again.
+    Again,
+}
+
 /// A message that a client has sent, and what it was told of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Sent {
     pub(super) number: u64,
+    pub(super) repeats: Repeats,
     pub(super) from: Option<String>,
     pub(super) to: To,
     /// When it was said.
@@ -54,6 +68,8 @@ pub(super) struct Client {
     orderly: bool,
     /// Who it is logged in as, and since when it knows.
     pub(super) login: Option<(String, u64)>,
+    /// On what it is logged in.
+    pub(super) device: Option<String>,
     /// Everybody it has asked to be.
     pub(super) been: BTreeSet<String>,
     /// The rooms it is in, and since when it knows.
@@ -72,6 +88,8 @@ pub(super) struct Client {
     last_id: String,
     next: u64,
     pub(super) hello: bool,
+    /// What it was told last of who is online.
+    pub(super) presence: Option<Json>,
     pub(super) bye: Option<u64>,
     /// The code it was closed with; 1006 if the transport ended.
     pub(super) closed: Option<u16>,
@@ -85,6 +103,7 @@ impl Client {
             conn,
             orderly,
             login: None,
+            device: None,
             been: BTreeSet::new(),
             rooms: BTreeMap::new(),
             visited: BTreeSet::new(),
@@ -97,6 +116,7 @@ impl Client {
             last_id: String::new(),
             next: 0,
             hello: false,
+            presence: None,
             bye: None,
             closed: None,
             stalled: false,
@@ -105,6 +125,12 @@ impl Client {
 
     pub(super) fn is_open(&self) -> bool {
         self.closed.is_none()
+    }
+
+    /// Whether who it is will be the same when what it says now is read.
+    pub(super) fn is_settled(&self) -> bool {
+        let changes = |ask: &Ask| matches!(ask, Ask::Login { .. } | Ask::Logout);
+        self.asked.iter().all(|(_, ask, _)| !changes(ask))
     }
 
     /// The text of a request.
@@ -179,13 +205,20 @@ impl Client {
         };
         assert!(for_it || self.been.contains(from), "{} gets {params}", self.conn);
         let id = params["id"].as_str().expect("it has an id").to_owned();
-        assert!(self.ids.insert(id), "{} gets {params} twice", self.conn);
+        let keyed = params["body"]["keyed"] == true;
+        if !self.ids.insert(id) {
+            assert!(keyed, "{} gets {params} twice", self.conn);
+            return; // One whose first attempt was in doubt; a client tells it once, by its id.
+        }
         let number = params["body"]["number"].as_u64().expect("it has a number");
         let sender = params["body"]["session"].as_str().and_then(ConnId::parse);
         let sender = sender.expect("it has a sender");
+        let to_himself = params["to"]["user"] == from;
+        assert!(sender != self.conn || keyed || to_himself, "{} hears itself: {params}", self.conn);
         let from_it = self.got.entry(sender).or_default();
+        assert!(!from_it.contains(&number), "{} gets {number} under two ids", self.conn);
         assert!(
-            from_it.last().is_none_or(|last| *last < number),
+            keyed || from_it.last().is_none_or(|last| *last < number),
             "{} gets {number} from {sender} behind {from_it:?}",
             self.conn
         );
@@ -201,11 +234,13 @@ impl Client {
         let ok = said.get("result");
         assert_ne!(ok.is_some(), said.get("error").is_some(), "{said}");
         match ask {
-            Ask::Login { user, .. } if ok.is_some() => {
+            Ask::Login { user, device } if ok.is_some() => {
+                self.device = Some(device);
                 assert_eq!(said["result"]["session"], self.conn.to_string());
                 self.login = Some((user, now));
             }
             Ask::Logout if ok.is_some() => {
+                self.device = None;
                 self.login = None;
                 self.rooms.clear();
                 self.told_of.clear();
@@ -217,19 +252,22 @@ impl Client {
                     self.rooms.insert(room, now);
                 }
             }
+            Ask::Presence => self.presence = ok.cloned(),
             Ask::Leave { room } if ok.is_some() => _ = self.rooms.remove(&room),
-            Ask::Send { to, number } => {
+            Ask::Send { to, number, repeats } => {
                 let told = match ok {
                     Some(result) => {
                         let id = result["id"].as_str().expect("a message has an id").to_owned();
-                        assert!(id > self.last_id, "{id} follows {}", self.last_id);
-                        self.last_id.clone_from(&id);
+                        if repeats == Repeats::Never {
+                            assert!(id > self.last_id, "{id} follows {}", self.last_id);
+                            self.last_id.clone_from(&id);
+                        }
                         Ok((id, result["sessions"].as_u64().expect("a number")))
                     }
                     None => Err(said["error"]["code"].as_i64().expect("a number")),
                 };
                 let from = self.login.as_ref().map(|(user, _)| user.clone());
-                self.sent.push(Sent { number, from, to, at, told });
+                self.sent.push(Sent { number, repeats, from, to, at, told });
             }
             _ => {}
         }

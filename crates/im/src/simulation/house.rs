@@ -1,7 +1,7 @@
 //! The server, its clients, and the steps that the dice choose.
 
 use super::checks;
-use super::client::{Ask, Client, To};
+use super::client::{Ask, Client, Repeats, To};
 use crate::app::ImApp;
 use crate::config::IM_KEYS;
 use dunlin_server::config::SERVER_KEYS;
@@ -16,7 +16,7 @@ const DEVICES: [&str; 4] = ["phone", "desk", "tab", "watch"];
 const KINDS: [&str; 3] = ["mobile", "web", ""];
 const ROOMS: [&str; 4] = ["tea", "den", "hall", "attic"];
 /// Deaths come before deed 2^this of a hook or a turn, early ones as likely as late ones.
-const DEATH_BITS: u32 = 10;
+const DEATH_BITS: u32 = 8;
 
 /// What a seed chooses once.
 #[derive(Clone, Debug)]
@@ -49,7 +49,7 @@ impl Plan {
             clients: 2 + dice.below(12),
             steps: 40 + dice.below(160),
             bounds,
-            peace: [10, 40, 1_000][dice.below(3)],
+            peace: [6, 30, 1_000][dice.below(3)],
         }
     }
 
@@ -71,6 +71,20 @@ impl Plan {
     }
 }
 
+/// A send with a key, which may be said again by the same user on the same device.
+#[derive(Clone)]
+struct Keyed {
+    user: String,
+    device: String,
+    params: serde_json::Value,
+    to: To,
+    number: u64,
+    at_ms: u64,
+}
+
+/// Keys are kept for 5 minutes.
+const KEYS_LIVE_MS: u64 = 290_000;
+
 /// A server and its clients.
 pub(super) struct House {
     seed: u64,
@@ -80,6 +94,7 @@ pub(super) struct House {
     dice: Dice,
     pub(super) step: u64,
     messages: u64,
+    keyed: Vec<Keyed>,
     deaths: u64,
     story: Vec<String>,
     aloud: bool,
@@ -104,6 +119,7 @@ impl House {
             dice,
             step: 0,
             messages: 0,
+            keyed: Vec::new(),
             deaths: 0,
             story: Vec::new(),
             aloud,
@@ -287,7 +303,7 @@ impl House {
         let user = self.user();
         let device = DEVICES[self.dice.below(DEVICES.len())];
         let room = ROOMS[self.dice.below(ROOMS.len())];
-        match self.dice.below(32) {
+        match self.dice.below(36) {
             0..4 => self.log_in(conn),
             4 => self.ask(conn, "logout", &json!({}), Ask::Logout),
             5..14 => {
@@ -295,7 +311,7 @@ impl House {
             }
             14 => self.ask(conn, "kick", &json!({"device": device}), Ask::Other),
             15 => self.ask(conn, "signal", &json!({"to": {"user": user}, "body": 1}), Ask::Other),
-            16 => self.ask(conn, "presence", &json!({"users": USERS}), Ask::Other),
+            16 => self.ask(conn, "presence", &json!({"users": USERS}), Ask::Presence),
             17 => self.ask(conn, "sessions", &json!({}), Ask::Other),
             18 => self.ask(conn, "ping", &json!({}), Ask::Other),
             19 => self.ask(conn, "nope", &json!({}), Ask::Other),
@@ -310,6 +326,7 @@ impl House {
                 self.ask(conn, "leave", &json!({"room": room}), ask);
             }
             27 => self.ask(conn, "members", &json!({"room": room, "limit": 2}), Ask::Other),
+            32.. => self.send_again(),
             28..31 => self.send(conn, To::Room(room.to_owned())),
             31 => self.ask(conn, "signal", &json!({"to": {"room": room}, "body": 1}), Ask::Other),
             22 if self.dice.one_in(10) => self.server.say(conn, Said::Binary(vec![0])),
@@ -324,9 +341,39 @@ impl House {
             To::User(user) => json!({"user": user}),
             To::Room(room) => json!({"room": room}),
         };
-        let body = json!({"number": number, "session": session});
-        let params = json!({"to": target, "body": body});
-        self.ask(conn, "send", &params, Ask::Send { to, number });
+        let keyed = self.dice.one_in(3);
+        let body = json!({"number": number, "session": session, "keyed": keyed});
+        let mut params = json!({"to": target, "body": body});
+        let mut repeats = Repeats::Never;
+        if keyed {
+            params["key"] = json!(format!("k{number}"));
+            repeats = Repeats::First;
+            let client = &self.clients[&conn];
+            if let (Some((user, _)), Some(device)) = (&client.login, &client.device)
+                && client.is_settled()
+            {
+                let (user, device) = (user.clone(), device.clone());
+                let (params, to, at_ms) = (params.clone(), to.clone(), self.server.unix_ms());
+                self.keyed.push(Keyed { user, device, params, to, number, at_ms });
+            }
+        }
+        self.ask(conn, "send", &params, Ask::Send { to, number, repeats });
+    }
+
+    /// What was sent with a key is sent again, by whoever is its user on its device now.
+    fn send_again(&mut self) {
+        let Some(keyed) = self.dice.pick(&self.keyed).cloned() else { return };
+        let is_sender = |client: &&Client| {
+            client.is_open()
+                && client.is_settled()
+                && client.login.as_ref().is_some_and(|(user, _)| *user == keyed.user)
+                && client.device.as_ref() == Some(&keyed.device)
+        };
+        let conn = self.clients.values().find(is_sender).map(|client| client.conn);
+        if let Some(conn) = conn.filter(|_| self.server.unix_ms() < keyed.at_ms + KEYS_LIVE_MS) {
+            let Keyed { params, to, number, .. } = keyed;
+            self.ask(conn, "send", &params, Ask::Send { to, number, repeats: Repeats::Again });
+        }
     }
 
     fn log_in(&mut self, conn: ConnId) {
@@ -384,6 +431,14 @@ impl House {
         self.settle();
         checks::always(self);
         checks::at_rest(self);
+        let somebody =
+            self.clients.values().find(|client| client.login.is_some() && client.is_open());
+        if let Some(conn) = somebody.map(|client| client.conn) {
+            self.ask(conn, "presence", &json!({"users": USERS}), Ask::Presence);
+            self.settle();
+            let answer = self.clients[&conn].presence.clone();
+            checks::presence_is_true(self, &answer.expect("an answer"));
+        }
     }
 
     fn settle(&mut self) {

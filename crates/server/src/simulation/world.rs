@@ -270,6 +270,12 @@ impl World {
             }
         }
         self.sessions.recover(writer);
+        // Connections that no row names any more: their worker had just freed it.
+        for (conn, wire) in &mut self.wires {
+            if self.sessions.phase(*conn).is_none() {
+                wire.cut();
+            }
+        }
         self.timers.recover(slot);
         self.timers.rearm(slot);
     }

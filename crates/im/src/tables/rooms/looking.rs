@@ -141,6 +141,18 @@ impl Rooms {
         anybody
     }
 
+    /// The rows of the hints that name no row in their room.
+    #[cfg(test)]
+    pub(crate) fn stale_hints(&self, sessions: &Sessions) -> Vec<u32> {
+        let mut stale = Vec::new();
+        self.hints.each(&mut |tag, row_index| {
+            if !self.is_hinted(sessions, tag, row_index) {
+                stale.push(row_index);
+            }
+        });
+        stale
+    }
+
     /// Whether a hint stands rightly in the index, in whatever phase its session is.
     pub(super) fn is_hinted(&self, sessions: &Sessions, tag: u32, row_index: u32) -> bool {
         let Some(conn) = sessions.at(row_index) else { return false };
