@@ -194,6 +194,13 @@ const steps = {
   bytes: (clients, name, hex) => clients[name].socket._socket.write(Buffer.from(hex, "hex")),
   close: (clients, name, code, reason) => clients[name].closed(code, reason),
   leave: (clients, name) => clients[name].leave(),
+  async api(_, path, body, pattern) {
+    const key = (await readFile(join(RUN_DIR, "api.key"), "utf8")).trim();
+    const headers = { Authorization: `Bearer ${key}`, "Content-Type": "application/json" };
+    const url = `http://${new URL(URL_OF).host}/api/${path}`;
+    const answer = await (await fetch(url, { method: "POST", headers, body: JSON.stringify(body) })).json();
+    assert(fits(answer, pattern), shown(answer));
+  },
   async signal(_, name) {
     process.kill(Number(await readFile(join(RUN_DIR, "dunlin.pid"), "utf8")), `SIG${name}`);
   },
