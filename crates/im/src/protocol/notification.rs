@@ -14,8 +14,7 @@ use std::borrow::Cow;
 /// The text of a notification.
 #[must_use]
 pub fn encode<N: Notification>(params: &N) -> String {
-    let bytes = TEXT_BYTES + params.body_bytes();
-    to_text(&Envelope { jsonrpc: "2.0", method: N::METHOD, params }, bytes)
+    params.to_text()
 }
 
 /// The text of a notification that is not one of ours.
@@ -25,7 +24,7 @@ pub fn encode_named(method: &str, params: &Json) -> String {
 }
 
 #[derive(Serialize)]
-struct Envelope<'a, N> {
+struct Envelope<'a, N: ?Sized> {
     jsonrpc: &'static str,
     method: &'a str,
     params: &'a N,
@@ -36,9 +35,9 @@ pub trait Notification: Serialize {
     /// Its `method`.
     const METHOD: &'static str;
 
-    /// How long the part of it is that has no bound of ours: its text is made as large at once.
-    fn body_bytes(&self) -> usize {
-        0
+    /// Its whole text.
+    fn to_text(&self) -> String {
+        to_text(&Envelope { jsonrpc: "2.0", method: Self::METHOD, params: self }, TEXT_BYTES)
     }
 }
 
@@ -173,8 +172,30 @@ impl Notification for Hello {
 impl Notification for Message<'_> {
     const METHOD: &'static str = "message";
 
-    fn body_bytes(&self) -> usize {
-        self.body.get().len()
+    /// As serde would write it, which a test compares. This is the text that is written most of all, and
+    /// of its names and marks only those of users, devices and rooms have to be looked at.
+    fn to_text(&self) -> String {
+        let mut text = Vec::with_capacity(TEXT_BYTES + self.body.get().len());
+        text.extend_from_slice(br#"{"jsonrpc":"2.0","method":"message","params":{"id":"#);
+        append(&mut text, &self.id);
+        match &self.from {
+            None => text.extend_from_slice(br#","from":null"#),
+            Some(from) => {
+                text.extend_from_slice(br#","from":{"user":"#);
+                append(&mut text, from.user);
+                text.extend_from_slice(br#","device":"#);
+                append(&mut text, from.device);
+                text.push(b'}');
+            }
+        }
+        text.extend_from_slice(br#","to":"#);
+        append(&mut text, self.to);
+        text.extend_from_slice(br#","body":"#);
+        text.extend_from_slice(self.body.get().as_bytes());
+        text.extend_from_slice(br#","time":"#);
+        append(&mut text, &self.time);
+        text.extend_from_slice(b"}}");
+        String::from_utf8(text).expect("JSON is UTF-8: its strings are")
     }
 }
 
@@ -182,12 +203,13 @@ impl Notification for Announcement<'_> {
     const METHOD: &'static str = "message";
 }
 
+/// Appends what is one of ours, as JSON.
+fn append<T: Serialize + ?Sized>(text: &mut Vec<u8>, value: &T) {
+    serde_json::to_writer(text, value).expect("a name, a number or a recipient does not fail");
+}
+
 impl Notification for Signal<'_> {
     const METHOD: &'static str = "signal";
-
-    fn body_bytes(&self) -> usize {
-        self.body.get().len()
-    }
 }
 
 impl Notification for Joined<'_> {
@@ -210,6 +232,26 @@ impl Notification for Bye {
 mod tests {
     use super::*;
     use std::sync::atomic::AtomicU64;
+
+    #[test]
+    fn a_message_is_written_as_serde_would() {
+        let user = |name: &str| UserId::new(name.to_owned()).unwrap();
+        let (plain, odd) = (user("ann"), user("a\"n\\n \u{e9}\u{1f426}/<"));
+        let device = DeviceId::new("p\"").unwrap();
+        let id = MessageId::next(&AtomicU64::new(0), 1_800_000_000_000);
+        let room = RoomId::new("the \"room\"").unwrap();
+        for to in [Target::User(plain.clone()), Target::User(odd.clone()), Target::Room(room)] {
+            for from in [None, Some(&plain), Some(&odd)] {
+                for body in ["null", "\"x\"", r#"{"a" : [1.0, "é"]}"#] {
+                    let body: &RawValue = serde_json::from_str(body).unwrap();
+                    let from = from.map(|user| From { user, device: &device });
+                    let message = Message { id, from, to: &to, body, time: 1_800_000_000_001 };
+                    let by_serde = Envelope { jsonrpc: "2.0", method: "message", params: &message };
+                    assert_eq!(encode(&message), serde_json::to_string(&by_serde).unwrap());
+                }
+            }
+        }
+    }
 
     #[test]
     fn a_message_carries_its_body_as_it_was_sent() {
