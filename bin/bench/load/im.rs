@@ -108,6 +108,8 @@ fn room(
         outcome.faults = net.faults;
         return Ok(());
     }
+    // As many bytes to as many connections.
+    let bytes = traffic.delivery_bytes();
     let mut mine = Loaded { net, traffic, server, part: Part::new("room", "deliveries") };
     let fanout = |server| Loaded::beside(server, Fanout::new("broadcast", members, bytes), members);
     let mut beside = broadcast.map(fanout).transpose()?;

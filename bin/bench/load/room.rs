@@ -75,6 +75,17 @@ impl<'u> Room<'u> {
         }
     }
 
+    /// How many bytes a delivery has: the body and what the protocol puts around it.
+    pub(super) fn delivery_bytes(&self) -> usize {
+        let mut body = String::new();
+        self.payload.write(Name { sender: 0, number: 0 }, &mut body);
+        let (user, room) = (self.users.name(0), &self.room);
+        format!(
+            r#"{{"jsonrpc":"2.0","method":"message","params":{{"id":"0123456789abcdef","from":{{"user":"{user}","device":"bench"}},"to":{{"room":"{room}"}},"body":"{body}","time":1800000000000}}}}"#
+        )
+        .len()
+    }
+
     /// Has all users join, and what comes of that come.
     ///
     /// # Errors
