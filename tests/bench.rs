@@ -63,9 +63,9 @@ fn im_measures_a_room_across_workers() {
 }
 
 #[test]
-fn im_is_compared_with_an_echo_in_turn() {
+fn a_server_beside_it_that_is_no_echo_is_found_out() {
     let server = Server::start("[server]\nworkers = 1");
-    // An IM server is no echo server, and found out at once.
+    // An IM server greets.
     let run_dir = server.run_dir();
     let run_dir = run_dir.to_str().expect("UTF-8");
     let words = ["bench", "im", "--json", "--duration", "500ms", "--only", "send", "--echo"];

@@ -5,7 +5,7 @@
 
 use super::meter::Meter;
 use super::net::{Net, Talk};
-use super::part::Part;
+use super::part::{Late, Part};
 use crate::bench::client::moment::Moment;
 use crate::failure::Failure;
 use std::time::Duration;
@@ -73,10 +73,10 @@ pub(super) fn round(
             (0..depth).for_each(|_| traffic.send(net, link, begun));
         }
     }
-    let mut late = Part::new("", "").late;
+    let mut late = Late::default();
     clock.run(net, traffic, begun.plus(times.warm_up), &mut late)?;
     traffic.take();
-    late = Part::new("", "").late;
+    late = Late::default();
     let before = meter.read();
     clock.run(net, traffic, begun.plus(times.warm_up + times.measured), &mut late)?;
     let used = meter.read().since(&before);
@@ -109,7 +109,7 @@ impl Clock {
         net: &mut Net,
         traffic: &mut impl Traffic,
         end: Moment,
-        late: &mut super::part::Late,
+        late: &mut Late,
     ) -> Result<(), Failure> {
         loop {
             let now = Moment::now();
