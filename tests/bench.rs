@@ -122,6 +122,7 @@ fn without_a_server_or_with_wrong_flags_nothing_is_begun() {
         &["fanout", "--url", "http://127.0.0.1/"],
         &["connect", "--duration", "1"],
         &["im", "--only", "dance"],
+        &["im", "--echo", "x", "--duration", "21s"],
         &["im", "--secret-file", "/nowhere/at/all"],
     ] {
         let ended = server.verb(&[&["bench"], flags].concat());

@@ -18,6 +18,7 @@ use crate::bench::client::target::raise_limit;
 use crate::bench::flags::{Im, ImPart};
 use crate::failure::Failure;
 use dunlin_server::exit::ExitCode;
+use std::time::Duration;
 
 /// What a run has come to.
 #[derive(Default)]
@@ -27,8 +28,16 @@ struct Outcome {
     faults: Faults,
 }
 
+/// A server whose turn it is not hears nothing, and closes who does not answer its pings.
+const ROUND_BESIDE_MAX: Duration = Duration::from_secs(20);
+
 /// Runs the parts that are asked for.
 pub(crate) fn run(flags: &Im) -> Result<ExitCode, Failure> {
+    let beside = flags.echo.is_some() || flags.broadcast.is_some();
+    if beside && flags.load.message.duration > ROUND_BESIDE_MAX {
+        let line = "with a server beside it a round takes 20s at most: ask for more --rounds";
+        return Err(Failure::bad_usage(line));
+    }
     let server = find(&flags.place)?;
     let echo = flags.echo.as_deref().map(find_beside).transpose()?;
     let broadcast = flags.broadcast.as_deref().map(find_beside).transpose()?;

@@ -66,7 +66,8 @@ pub(super) fn round(
 ) -> Result<Part, Failure> {
     let begun = Moment::now();
     let mut clock = Clock { begun, sent: 0, senders: traffic.senders(), pace };
-    net.now = begun;
+    // What came of an earlier round says nothing of this one.
+    (net.now, net.heard_at) = (begun, begun);
     if let Pace::Closed { depth } = pace {
         traffic.go_on(true);
         for link in 0..traffic.senders() {
