@@ -62,6 +62,20 @@ impl Client {
         Ok(client)
     }
 
+    /// The same; none if the connection ends before the greeting, as where its worker is killed.
+    pub(crate) fn connect_or_end(address: SocketAddr) -> Option<Self> {
+        let stream = TcpStream::connect_timeout(&address, wait::DEADLINE).ok()?;
+        stream.set_nodelay(true).ok()?;
+        stream.set_read_timeout(Some(wait::DEADLINE)).ok()?;
+        stream.set_write_timeout(Some(wait::DEADLINE)).ok()?;
+        let (socket, _) =
+            tungstenite::client(format!("ws://{address}/ws"), Patient(stream)).ok()?;
+        let mut client = Self { socket, inbox: VecDeque::new(), last_id: 0, hello: Json::Null };
+        let mut hello = client.object_or_end(Instant::now() + wait::DEADLINE)?;
+        client.hello = hello["params"].take();
+        Some(client)
+    }
+
     /// Logs in, on a device named after the user.
     pub(crate) fn login(mut self, user: &str) -> Self {
         self.log_in(user, &format!("{user}-device"));
@@ -140,6 +154,15 @@ impl Client {
             }
             self.inbox.push_back(object);
         }
+    }
+
+    /// The next notification, whichever it is: its method and its `params`.
+    pub(crate) fn next_notification(&mut self) -> (String, Json) {
+        let until = Instant::now() + wait::DEADLINE;
+        let kept = self.inbox.pop_front();
+        let mut object = kept.unwrap_or_else(|| self.read_object(until));
+        let method = object["method"].as_str().expect("nothing was asked for").to_owned();
+        (method, object["params"].take())
     }
 
     /// The body of the next message.

@@ -221,6 +221,7 @@ impl App for ImApp {
                 "expired": self.tables().counted(AuthCount::Expired),
             },
             "rooms": self.room_figures(master.sessions),
+            "limits": self.limits_status(),
             "idempotency": self.tables().idempotency.status(clock::unix_ms()),
             "api": self.tables().api.status(),
             "backend": self.backend_status(),
@@ -314,7 +315,10 @@ impl App for ImApp {
     fn message(&mut self, context: &mut Context<'_, Self>, conn: ConnId, message: Message<'_>) {
         match message {
             Message::Text(text) => {
-                let answer = methods::answer(self, context, conn, text);
+                let answer = match self.admit_message(context, conn, text.len()) {
+                    Ok(()) => methods::answer(self, context, conn, text),
+                    Err(refused) => methods::refuse(text, refused),
+                };
                 if let Some(text) = &answer.text {
                     // Gone or too slow: the framework closes it, and nothing is left to tell it.
                     let _ = context.push(conn, Message::Text(text));

@@ -21,6 +21,8 @@ pub enum CloseReason {
     TokenExpired,
     /// Too many tokens were refused.
     TokensRefused,
+    /// It went on far over its limits.
+    TooManyRequests,
     /// A newer login of the same user took the place (`im.devices`, `im.max_devices`).
     Replaced,
     /// Another device of the same user asked for it by `kick`.
@@ -30,13 +32,14 @@ pub enum CloseReason {
 }
 
 /// Every reason, for tables and tests.
-pub const CLOSE_REASONS: [CloseReason; 9] = [
+pub const CLOSE_REASONS: [CloseReason; 10] = [
     CloseReason::Stopping,
     CloseReason::BinaryNotTaken,
     CloseReason::HeartbeatTimeout,
     CloseReason::LoginTimeout,
     CloseReason::TokenExpired,
     CloseReason::TokensRefused,
+    CloseReason::TooManyRequests,
     CloseReason::Replaced,
     CloseReason::KickedByOwnDevice,
     CloseReason::KickedByOperator,
@@ -49,6 +52,7 @@ impl CloseReason {
         match self {
             Self::Stopping => 1001,
             Self::BinaryNotTaken => 1003,
+            Self::TooManyRequests => 1008,
             Self::HeartbeatTimeout => 4002,
             Self::LoginTimeout => 4501,
             Self::TokenExpired | Self::TokensRefused => 4502,
@@ -67,6 +71,7 @@ impl CloseReason {
             Self::LoginTimeout => "no login in time",
             Self::TokenExpired => "the token has expired",
             Self::TokensRefused => "too many tokens were refused",
+            Self::TooManyRequests => "it went on far over its limits",
             Self::Replaced => "replaced by a newer login of this user",
             Self::KickedByOwnDevice => "closed by another device of this user",
             Self::KickedByOperator => "closed by who runs the server",

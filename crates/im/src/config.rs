@@ -6,6 +6,7 @@
 
 use crate::auth::{AuthConfig, AuthConfigError, Mode};
 use crate::backend::config::{BackendConfig, BackendConfigError};
+use crate::limits::RateLimits;
 use crate::online::config::{self as redis, RedisConfig, RedisConfigError};
 use crate::tables::rooms::{Limits, ROOMS_BOUND};
 use dunlin_server::settings::{KeyKind, KeySpec, Settings};
@@ -17,6 +18,7 @@ pub const MAX_DEVICES_BOUND: u64 = 32;
 
 const DAY_MS: u64 = 24 * 3_600_000;
 const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
 
 /// Every key of the IM.
 pub const IM_KEYS: &[KeySpec] = &[
@@ -91,6 +93,92 @@ pub const IM_KEYS: &[KeySpec] = &[
         reloadable: false,
         secret: false,
         doc: "Keys of sends that are remembered, for five minutes at most; the oldest is dropped.",
+    },
+    reload(
+        "im.request_rate",
+        KeyKind::Count { min: 0, max: MIB },
+        "5000",
+        "Messages a second from one session; 0 is any number.",
+    ),
+    reload(
+        "im.request_burst",
+        KeyKind::Count { min: 1, max: MIB },
+        "20000",
+        "Messages at once from one session.",
+    ),
+    reload(
+        "im.byte_rate",
+        KeyKind::Size { min: 0, max: GIB },
+        "\"16MiB\"",
+        "Bytes of messages a second from one session; 0 is any number.",
+    ),
+    reload(
+        "im.byte_burst",
+        KeyKind::Size { min: 1, max: GIB },
+        "\"64MiB\"",
+        "Bytes of messages at once from one session.",
+    ),
+    reload(
+        "im.send_rate",
+        KeyKind::Count { min: 0, max: MIB },
+        "5000",
+        "Sends and signals a second by one user, over all sessions; 0 is any number.",
+    ),
+    reload(
+        "im.send_burst",
+        KeyKind::Count { min: 1, max: MIB },
+        "20000",
+        "Sends and signals at once by one user.",
+    ),
+    reload(
+        "im.login_rate",
+        KeyKind::Count { min: 0, max: MIB },
+        "0",
+        "Logins a second from one client address; 0 is any number.",
+    ),
+    reload(
+        "im.login_burst",
+        KeyKind::Count { min: 1, max: MIB },
+        "100",
+        "Logins at once from one client address.",
+    ),
+    reload(
+        "im.login_failures",
+        KeyKind::Count { min: 0, max: 200 },
+        "20",
+        "Refused tokens of one client address before it must wait.",
+    ),
+    reload(
+        "im.login_delay",
+        KeyKind::Duration { min_ms: 0, max_ms: DAY_MS },
+        "\"500ms\"",
+        "The wait after one more, doubled by each further.",
+    ),
+    reload(
+        "im.login_delay_max",
+        KeyKind::Duration { min_ms: 0, max_ms: DAY_MS },
+        "\"30s\"",
+        "The longest such wait.",
+    ),
+    reload(
+        "im.login_forget",
+        KeyKind::Duration { min_ms: 1_000, max_ms: DAY_MS },
+        "\"10m\"",
+        "After how long without a refused token an address's are forgotten.",
+    ),
+    reload(
+        "im.max_refused",
+        KeyKind::Count { min: 0, max: MIB },
+        "1000",
+        "Refusals of one session, by these limits, before it is closed; 0 is any number.",
+    ),
+    KeySpec {
+        key: "im.rate_entries",
+        kind: KeyKind::Count { min: 8, max: 1 << 24 },
+        default: "16384",
+        reloadable: false,
+        secret: false,
+        doc: "Users, and client addresses, whose rates are known at once.",
     },
     KeySpec {
         key: "auth.mode",
@@ -215,6 +303,8 @@ pub struct ImConfig {
     pub(crate) rooms: Limits,
     /// Sessions in a room above which its members are told how many they are, and not who came and went.
     pub room_quiet_above: usize,
+    /// What a session, user or address may do in a time.
+    pub limits: RateLimits,
     /// Whether anybody may log in on an address that other machines can reach.
     pub allow_open: bool,
     /// Who may log in, and by which keys.
@@ -281,6 +371,7 @@ impl ImConfig {
             max_devices: usize::try_from(settings.count("im.max_devices")).unwrap_or(usize::MAX),
             rooms: Limits { rooms: count("im.max_rooms"), members: count("im.max_room_members") },
             room_quiet_above: count("im.room_quiet_above"),
+            limits: RateLimits::from_settings(settings),
             allow_open: settings.bool("auth.allow_open"),
             auth: AuthConfig::from_settings(settings)?,
             backend: BackendConfig::from_settings(settings)?,
@@ -317,6 +408,7 @@ fn is_loopback(address: &SocketAddr) -> bool {
 mod tests {
     use super::*;
     use crate::backend::config::{Authorise, Events};
+    use crate::rate::{Patience, Rate};
     use dunlin_server::config::SERVER_KEYS;
     use dunlin_server::settings::{FileEntry, FileLayer, Layers, Literal};
 
@@ -339,6 +431,19 @@ mod tests {
             max_devices: 16,
             rooms: Limits { rooms: 16, members: 10_000 },
             room_quiet_above: 100,
+            limits: RateLimits {
+                requests: Rate { per_second: 5_000, burst: 20_000 },
+                bytes: Rate { per_second: 16 * MIB, burst: 64 * MIB },
+                sends: Rate { per_second: 5_000, burst: 20_000 },
+                logins: Rate { per_second: 0, burst: 100 },
+                failures: Patience {
+                    free: 20,
+                    first_ms: 500,
+                    most_ms: 30_000,
+                    forgotten_ms: 600_000,
+                },
+                max_refused: 1_000,
+            },
             allow_open: false,
             auth: AuthConfig {
                 mode: Mode::Open,

@@ -6,6 +6,7 @@ mod devices;
 mod expiry;
 mod extension;
 mod hooks;
+mod limits;
 mod messages;
 mod methods;
 mod once;

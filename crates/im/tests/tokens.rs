@@ -10,12 +10,14 @@ use jsonwebtoken::{Algorithm, EncodingKey};
 use serde_json::{Value, json};
 
 /// The words of a token mode by these keys that also wants issuer and audience.
-fn words(lines: &str) -> [(&'static str, &str); 4] {
+fn words(lines: &str) -> [(&'static str, &str); 5] {
     [
         ("auth.mode", "token"),
         ("auth.keys", lines),
         ("auth.issuer", "https://id.example"),
         ("auth.audience", "dunlin"),
+        // Here many are refused at one time.
+        ("im.login_failures", "200"),
     ]
 }
 

@@ -25,6 +25,7 @@ pub(super) fn login<'a>(
     params: Option<&'a RawValue>,
     close: &mut Option<CloseReason>,
 ) -> Result<Outcome<'a>, CallError> {
+    app.admit_login(context, conn).map_err(|refused| refused.answer(close))?;
     let (user, device, claims) = match app.config.auth.mode {
         Mode::Open => {
             let params::Login { user, device } = params::Login::read(params)?;

@@ -22,6 +22,7 @@ impl Caller<'_, '_> {
         params: Option<&'a RawValue>,
     ) -> Result<Outcome<'a>, CallError> {
         let send = params::Send::read(params, self.app.config.max_body_bytes)?;
+        self.admit_send()?;
         let sent = match &send.key {
             Some(key) => self.send_once(&send, key)?,
             None => {
@@ -69,6 +70,7 @@ impl Caller<'_, '_> {
         params: Option<&'a RawValue>,
     ) -> Result<Outcome<'a>, CallError> {
         let signal = params::Signal::read(params, self.app.config.max_body_bytes)?;
+        self.admit_send()?;
         let to = self.recipients(&signal.to)?;
         self.app.extension.may_send(&self.seen(), &signal.to, signal.body)?;
         let (user, device) = self.sender()?;
@@ -111,6 +113,12 @@ impl Caller<'_, '_> {
                 members
             }
         })
+    }
+
+    /// Counts a send of this user, if it may be now.
+    fn admit_send(&mut self) -> Result<(), CallError> {
+        let admitted = self.app.admit_send(self.context, self.conn, &self.account.user);
+        admitted.map_err(|refused| refused.answer(self.close))
     }
 
     fn live_conns(&self, user: &str) -> Vec<ConnId> {

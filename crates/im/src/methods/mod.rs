@@ -16,6 +16,7 @@ mod token;
 use crate::app::ImApp;
 use crate::close::CloseReason;
 use crate::extension::CallContext;
+use crate::limits::Refused;
 use crate::protocol::reply::{
     self, Done, FoundPresence, Kicked, LoggedIn, OwnSessions, Pong, Refreshed, RoomCount,
     RoomMembers, Sent,
@@ -63,6 +64,17 @@ pub(crate) fn answer(
         Err(error) => Some(reply::error(Some(id), &error)),
     });
     Answer { text, close, arrived }
+}
+
+/// What is said to a text that a limit keeps from being done: who expects an answer gets one.
+pub(crate) fn refuse(text: &str, refused: Refused) -> Answer {
+    let mut close = None;
+    let error = refused.answer(&mut close);
+    let text = match decode(text) {
+        Ok(call) => call.id.map(|id| reply::error(Some(id), &error)),
+        Err(broken) => Some(reply::error(broken.id, &error)),
+    };
+    Answer { text, close, ..Answer::default() }
 }
 
 /// The result of a method.

@@ -65,6 +65,7 @@ impl Caller<'_, '_> {
         }
         let refresh = params::Refresh::read(params)?;
         let (app, conn) = (self.app, self.conn);
+        app.admit_token(self.context, conn).map_err(|refused| refused.answer(self.close))?;
         let claims = check(app, self.context, conn, &refresh.token, &self.account.device)
             .map_err(|refused| refused.answer(self.close))?;
         if claims.user.as_str() != self.account.user {
@@ -102,6 +103,7 @@ fn refuse(
     why: &dyn std::fmt::Display,
     error: CallError,
 ) -> Refused {
+    app.note_failed_login(context, conn);
     let refused = app.tables().note_refused(context.table(), conn);
     let ip = context.table().peer(conn).map(|peer| peer.ip());
     limited!(info, session = %conn, ?ip, %why, "a token was refused");

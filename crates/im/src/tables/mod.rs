@@ -10,16 +10,18 @@
 //! whose login is done last finds the other.
 
 mod api;
+mod cells;
 mod idempotency;
 #[cfg(test)]
 mod inspection;
 mod online;
+mod rates;
 pub(crate) mod rooms;
-
-pub(crate) use self::online::{OnlineBoard, OnlineCount};
 
 pub(crate) use self::api::{ApiCount, ApiCounts};
 pub(crate) use self::idempotency::{Begun, Claim, Idempotency, SendKey};
+pub(crate) use self::online::{OnlineBoard, OnlineCount};
+pub(crate) use self::rates::{Bucket, Limit, Rates};
 use self::rooms::{RoomSizes, Rooms};
 use crate::ids::NodeId;
 use crate::message_id::{self, MessageId};
@@ -46,6 +48,7 @@ const LAST_LOGIN_AREA: &str = "im.last_login";
 const AUTH_AREA: &str = "im.auth";
 const NODE_AREA: &str = "im.node";
 const IDEMPOTENCY_AREA: &str = "im.idempotency";
+const RATES_AREA: &str = "im.rates";
 const SEED_AREA: &str = "im.seed";
 
 /// Cells of the user index per row of the session table. All sessions of a user share one window of
@@ -66,6 +69,7 @@ pub(crate) fn columns() -> Vec<Column> {
         Column { name: REFUSED.into(), kind: ColumnKind::Counter },
     ];
     columns.extend(rooms::columns());
+    columns.extend(Rates::columns());
     columns
 }
 
@@ -77,17 +81,20 @@ pub(crate) struct Sizes {
     pub(crate) rooms: RoomSizes,
     /// `im.idempotency_entries`.
     pub(crate) idempotency_entries: usize,
+    /// `im.rate_entries`.
+    pub(crate) rate_entries: usize,
 }
 
 impl Sizes {
     /// As the settings say, which must have the server's keys and the IM's among their specs.
     pub(crate) fn from_settings(settings: &Settings) -> Self {
         let count = |key| u32::try_from(settings.count(key)).unwrap_or(u32::MAX);
-        let entries = usize::try_from(settings.count("im.idempotency_entries"));
+        let entries = |key| usize::try_from(settings.count(key)).unwrap_or(usize::MAX);
         Self {
             sessions: count("table.max_sessions"),
             rooms: RoomSizes::from_settings(settings),
-            idempotency_entries: entries.unwrap_or(usize::MAX),
+            idempotency_entries: entries("im.idempotency_entries"),
+            rate_entries: entries("im.rate_entries"),
         }
     }
 }
@@ -108,6 +115,7 @@ pub(crate) fn areas(sizes: &Sizes) -> Vec<AreaRequest> {
             words: Idempotency::words_needed(sizes.idempotency_entries),
         },
         api::AREA,
+        AreaRequest { name: RATES_AREA, words: Rates::words_needed(sizes.rate_entries) },
     ];
     areas.extend(rooms::areas(&sizes.rooms));
     areas.extend(online::areas(sizes.sessions));
@@ -180,6 +188,8 @@ pub(crate) struct Tables {
     last_message: &'static AtomicU64,
     last_login: &'static AtomicU64,
     auth: &'static [AtomicU64],
+    /// Who has done how much lately.
+    pub(crate) rates: Rates,
     /// Sends that had a key.
     pub(crate) idempotency: Idempotency,
     /// What all processes know of Redis.
@@ -223,6 +233,13 @@ impl Tables {
             last_message: word(MESSAGE_ID_AREA),
             last_login: word(LAST_LOGIN_AREA),
             auth: areas.words(AUTH_AREA).expect(asked),
+            rates: Rates::new(
+                sessions,
+                sizes.rate_entries,
+                areas.words(RATES_AREA).expect(asked),
+                seed,
+            )
+            .expect(asked),
             idempotency: Idempotency::new(areas.words(IDEMPOTENCY_AREA).expect(asked)),
             online: OnlineBoard::new(areas),
             api: ApiCounts::new(areas),
