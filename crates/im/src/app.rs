@@ -20,8 +20,8 @@ use crate::tasks::{Outcome, Work};
 use dunlin_server::clock;
 use dunlin_server::settings::Settings;
 use dunlin_server::{
-    App, AreaRequest, Closed, ConnId, Context, Handshake, MasterContext, Message, Reply, Request,
-    RequestId, Role, StopReason, TaskFailure, TaskId, TimerDue, TimerId, UpgradeRequest,
+    App, AreaRequest, Closed, ClosedBy, ConnId, Context, Handshake, MasterContext, Message, Reply,
+    Request, RequestId, Role, StopReason, TaskFailure, TaskId, TimerDue, TimerId, UpgradeRequest,
 };
 use dunlin_table::Column;
 use serde_json::{Value as Json, json};
@@ -52,6 +52,8 @@ pub struct ImApp {
     /// The addresses that are listened on, from `start` on.
     pub(crate) listen: Vec<SocketAddr>,
     pub(crate) extension: Box<dyn Extension>,
+    /// Which process this is, of all there were.
+    pub(crate) life: u64,
 }
 
 /// The application could not be made.
@@ -107,6 +109,7 @@ impl ImApp {
             backend_queue_bytes: backend::queue_bytes(settings),
             listen: Vec::new(),
             extension: Box::new(Plain),
+            life: 0,
         })
     }
 
@@ -145,6 +148,16 @@ impl ImApp {
         // Where there is no room for it the close frame alone must do.
         let _ = context.push_droppable(conn, Message::Text(&bye));
         context.disconnect(conn, reason.code(), words)
+    }
+
+    /// The same for a connection that this worker serves: its login ends with it, not when its client has
+    /// answered the close, which one that is dead never does.
+    fn dismiss(&self, context: &mut Context<'_, Self>, conn: ConnId, reason: CloseReason) -> bool {
+        let closed = Self::say_bye(context, conn, reason);
+        let (code, text) = (reason.code(), reason.text().to_owned());
+        let end = Closed { code, reason: text, by: ClosedBy::Server };
+        self.depart(context, conn, End::Closed(&end));
+        closed
     }
 
     /// Gives a session the time to log in that every new one has.
@@ -224,6 +237,7 @@ impl App for ImApp {
             "limits": self.limits_status(),
             "idempotency": self.tables().idempotency.status(clock::unix_ms()),
             "api": self.tables().api.status(),
+            "presence": self.tables().presence.status(),
             "backend": self.backend_status(),
             "redis": self.online_status(),
             "extension": self.extension.status(master),
@@ -266,6 +280,7 @@ impl App for ImApp {
 
     fn worker_start(&mut self, context: &mut Context<'_, Self>) -> Result<(), String> {
         self.access.check()?;
+        self.begin_watching(context);
         if matches!(context.role(), Role::Worker(_)) {
             self.drain_soon(context);
             self.online_start(context)?;
@@ -275,6 +290,7 @@ impl App for ImApp {
 
     fn worker_stop(&mut self, context: &mut Context<'_, Self>, reason: StopReason) {
         self.online_stop(context, reason);
+        self.end_watching(context);
         self.drain_last(context);
     }
 
@@ -327,10 +343,10 @@ impl App for ImApp {
                     self.arrive(context, conn);
                 }
                 if let Some(reason) = answer.close {
-                    Self::say_bye(context, conn, reason);
+                    self.dismiss(context, conn, reason);
                 }
             }
-            Message::Binary(_) => _ = Self::say_bye(context, conn, CloseReason::BinaryNotTaken),
+            Message::Binary(_) => _ = self.dismiss(context, conn, CloseReason::BinaryNotTaken),
         }
     }
 
@@ -376,7 +392,7 @@ impl App for ImApp {
         }
         let expired = table.deadline_limit(conn).is_some_and(|at| at <= now);
         let reason = session::overdue(self.tables().is_logged_in(table, conn), expired);
-        if Self::say_bye(context, conn, reason) && reason == CloseReason::TokenExpired {
+        if self.dismiss(context, conn, reason) && reason == CloseReason::TokenExpired {
             self.tables().count(AuthCount::Expired);
         }
     }
@@ -391,7 +407,7 @@ impl App for ImApp {
             backend::WAKE => self.woken(context),
             TICK => self.online_tick(context, timer),
             payload if self.tell_news(context, payload) => {}
-            _ => tracing::warn!("a timer came that nobody has armed"),
+            other => self.look_again(context, other),
         }
     }
 }

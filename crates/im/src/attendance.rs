@@ -17,6 +17,7 @@ impl ImApp {
         let Some(account) = self.tables().account(context.table(), conn) else { return };
         self.note_change(&account.user);
         self.tell_login(context, conn, &account);
+        self.tell_arrival(context, &account.user);
         // Last: it may panic.
         self.extension.arrived(&mut CallContext::new(self, context, conn, &account));
     }
@@ -25,7 +26,12 @@ impl ImApp {
     pub(crate) fn depart(&self, context: &mut Context<'_, Self>, conn: ConnId, end: End<'_>) {
         // While the row names the user, and also where only this was left undone by a worker that died.
         self.leave_rooms(context, conn);
-        let Some(account) = self.tables().leave(context.table(), conn) else { return };
+        let tables = self.tables();
+        tables.presence.watches.clear(context.table(), conn);
+        if let Some(account) = tables.account(context.table(), conn) {
+            self.note_departure(context, &account.user);
+        }
+        let Some(account) = tables.leave(context.table(), conn) else { return };
         self.departed(context, conn, &account, end);
     }
 
@@ -37,6 +43,7 @@ impl ImApp {
         end: End<'_>,
     ) {
         self.note_change(&account.user);
+        self.tell_departure(context, &account.user);
         self.tell_logout(context, conn, account, end);
         // Last: it may panic.
         self.extension.departed(&mut CallContext::new(self, context, conn, account));

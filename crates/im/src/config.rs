@@ -1,4 +1,4 @@
-//! The settings of the IM: `[im]`, `[auth]` and `[redis]`.
+//! The settings of the IM: `[im]`, `[auth]`, `[redis]`, and its part of `[table]`.
 //!
 //! Knows its own keys and three of the server's (`table.max_sessions`, `websocket.max_message`,
 //! `server.listen`); knows nothing of files and flags. Invariant: an [`ImConfig`] is usable as it is;
@@ -8,6 +8,7 @@ use crate::auth::{AuthConfig, AuthConfigError, Mode};
 use crate::backend::config::{BackendConfig, BackendConfigError};
 use crate::limits::RateLimits;
 use crate::online::config::{self as redis, RedisConfig, RedisConfigError};
+use crate::tables::presence::WATCHES_MAX;
 use crate::tables::rooms::{Limits, ROOMS_BOUND};
 use dunlin_server::settings::{KeyKind, KeySpec, Settings};
 use std::net::SocketAddr;
@@ -180,6 +181,30 @@ pub const IM_KEYS: &[KeySpec] = &[
         secret: false,
         doc: "Users, and client addresses, whose rates are known at once.",
     },
+    reload(
+        "im.max_watches",
+        KeyKind::Count { min: 0, max: 10_000 },
+        "100",
+        "Users one session may watch.",
+    ),
+    reload(
+        "im.presence_debounce",
+        KeyKind::Duration { min_ms: 0, max_ms: 3_600_000 },
+        "\"3s\"",
+        "How long a user must stay offline before his watchers are told.",
+    ),
+    restart(
+        "table.watches",
+        KeyKind::Count { min: 0, max: WATCHES_MAX },
+        "65536",
+        "Watches of all sessions together.",
+    ),
+    restart(
+        "table.last_seen",
+        KeyKind::Count { min: 0, max: 16_000_000 },
+        "16384",
+        "Users whose last session's end is kept; 0 keeps none.",
+    ),
     KeySpec {
         key: "auth.mode",
         kind: KeyKind::Choice(&["open", "token"]),
@@ -286,6 +311,15 @@ const fn reload(
     KeySpec { key, kind, default, reloadable: true, secret: false, doc }
 }
 
+const fn restart(
+    key: &'static str,
+    kind: KeyKind,
+    default: &'static str,
+    doc: &'static str,
+) -> KeySpec {
+    KeySpec { key, kind, default, reloadable: false, secret: false, doc }
+}
+
 /// What the IM was told to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImConfig {
@@ -305,6 +339,10 @@ pub struct ImConfig {
     pub room_quiet_above: usize,
     /// What a session, user or address may do in a time.
     pub limits: RateLimits,
+    /// Users one session may watch.
+    pub max_watches: usize,
+    /// How long a user must stay offline before his watchers are told, in milliseconds.
+    pub presence_debounce_ms: u64,
     /// Whether anybody may log in on an address that other machines can reach.
     pub allow_open: bool,
     /// Who may log in, and by which keys.
@@ -372,6 +410,8 @@ impl ImConfig {
             rooms: Limits { rooms: count("im.max_rooms"), members: count("im.max_room_members") },
             room_quiet_above: count("im.room_quiet_above"),
             limits: RateLimits::from_settings(settings),
+            max_watches: usize::try_from(settings.count("im.max_watches")).unwrap_or(usize::MAX),
+            presence_debounce_ms: settings.duration_ms("im.presence_debounce"),
             allow_open: settings.bool("auth.allow_open"),
             auth: AuthConfig::from_settings(settings)?,
             backend: BackendConfig::from_settings(settings)?,
@@ -444,6 +484,8 @@ mod tests {
                 },
                 max_refused: 1_000,
             },
+            max_watches: 100,
+            presence_debounce_ms: 3_000,
             allow_open: false,
             auth: AuthConfig {
                 mode: Mode::Open,

@@ -17,6 +17,7 @@
 //! - `tasks`: what may block, handed to task processes.
 //! - [`extension`]: what programs add to it.
 //! - `api`: the server's own API over HTTP.
+//! - `watching`: what watchers are told of that.
 //! - `methods`, `http`, `app`: the shell.
 //!
 //! # The IM in a program of yours
@@ -95,6 +96,7 @@ mod session;
 mod simulation;
 mod tables;
 mod tasks;
+mod watching;
 
 pub use api::ApiKeyError;
 pub use app::{ImApp, NewError};

@@ -1,6 +1,6 @@
 //! A user's own devices: `sessions`, `kick`, and who must go when one more logs in.
 
-use crate::support::{House, Said, request, settings};
+use crate::support::{House, Said, request, small_settings};
 use dunlin_im::ImApp;
 use dunlin_server::simulation::FakeWorker;
 use dunlin_server::{App, ConnId, Message, SlotId};
@@ -135,7 +135,7 @@ fn a_login_after_a_logout_is_a_new_one() {
 
 /// A worker of the same server with an application of its own, as another process has it.
 fn second_process(house: &House, words: &[(&'static str, &str)]) -> (ImApp, FakeWorker) {
-    let mut app = ImApp::new(&settings(words)).unwrap();
+    let mut app = ImApp::new(&small_settings(words)).unwrap();
     house.worker.in_master(|master| app.start(master));
     (app, house.worker.sibling(SlotId(1)))
 }

@@ -10,6 +10,8 @@ mod limits;
 mod messages;
 mod methods;
 mod once;
+mod presence;
+mod presence_model;
 mod properties;
 mod room_messages;
 mod room_news;

@@ -10,7 +10,7 @@ fn good(method: &str) -> Value {
         "login" => json!({"user": "zoe", "device": {"id": "d"}}),
         "send" | "signal" => json!({"to": {"user": "bob"}, "body": 1}),
         "join" | "leave" | "members" => json!({"room": "tea"}),
-        "presence" => json!({"users": ["bob"]}),
+        "presence" | "watch" | "unwatch" => json!({"users": ["bob"]}),
         "kick" => json!({"device": "other"}),
         _ => json!({}),
     }
@@ -101,7 +101,7 @@ fn wrong_parameters_are_refused_and_change_nothing() {
 fn what_is_not_there_yet_is_an_unknown_method() {
     let mut house = House::new(&[], 4);
     let ann = house.login("ann", "phone");
-    for method in ["watch", "unwatch", "", "Login", "hello"] {
+    for method in ["", "Login", "hello"] {
         let failed = house.fail(ann, method, json!({}));
         assert_eq!(failed, (-32601, "method_not_found".into()), "{method}");
     }
@@ -127,8 +127,13 @@ fn a_login_tells_what_it_means_and_presence_shows_it() {
     assert_eq!(ann["devices"][0]["model"], "Pixel");
     assert_eq!(ann["devices"][0]["kind"], "phone");
     assert!(ann["devices"][0]["last_active"].is_u64());
-    let bob = json!({"online": false, "devices": [], "last_seen": null});
-    assert_eq!(answer["result"]["users"]["bob"], bob);
+    let bob = &answer["result"]["users"]["bob"];
+    let (version, earlier) = (bob["version"].as_u64(), ann["version"].as_u64());
+    assert!(version > earlier && earlier.is_some());
+    assert_eq!(
+        bob,
+        &json!({"online": false, "devices": [], "last_seen": null, "version": version})
+    );
 }
 
 #[test]

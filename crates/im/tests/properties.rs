@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 const USERS: [&str; 3] = ["ann", "bob", "zoë"];
-const METHODS: [&str; 13] = [
-    "login", "refresh", "logout", "ping", "send", "signal", "presence", "sessions", "kick", "join",
-    "leave", "members", "\u{0}",
+const METHODS: [&str; 15] = [
+    "login", "refresh", "logout", "ping", "send", "signal", "presence", "watch", "unwatch",
+    "sessions", "kick", "join", "leave", "members", "\u{0}",
 ];
 
 fn any_json() -> impl Strategy<Value = Value> {

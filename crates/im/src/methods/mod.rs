@@ -12,6 +12,7 @@ mod own;
 mod presence;
 mod rooms;
 mod token;
+mod watch;
 
 use crate::app::ImApp;
 use crate::close::CloseReason;
@@ -152,6 +153,8 @@ impl Caller<'_, '_> {
             Method::Leave => self.leave(params),
             Method::Members => self.members(params),
             Method::Presence => Ok(self.presence(params)?.unwrap_or(Outcome::Later)),
+            Method::Watch => self.watch(params),
+            Method::Unwatch => self.unwatch(params),
             Method::Sessions => self.sessions(params),
             Method::Kick => self.kick(params),
             // Served in `run`, with or without a login.

@@ -13,7 +13,6 @@ use super::{Asker, OnlineOutcome, OnlineWork};
 use crate::api;
 use crate::app::ImApp;
 use crate::ids::UserId;
-use crate::presence;
 use crate::protocol::reply::{self, FoundPresence, PresenceAnswer, UserPresence};
 use crate::protocol::request::Id;
 use crate::tables::{Account, OnlineCount};
@@ -142,7 +141,7 @@ impl ImApp {
         users: Vec<UserId<'u>>,
     ) -> Option<FoundPresence<'u>> {
         if !self.has_redis() {
-            return Some(self.presence_here(context.table(), users, false));
+            return Some(self.presence_here(context, &asker, users, false));
         }
         let board = self.tables().online;
         let names: Vec<String> = users.iter().map(|user| user.as_str().to_owned()).collect();
@@ -158,7 +157,7 @@ impl ImApp {
             }
         }
         board.count(OnlineCount::Partial, 1);
-        Some(self.presence_here(context.table(), users, true))
+        Some(self.presence_here(context, &asker, users, true))
     }
 
     /// A task is over.
@@ -229,11 +228,12 @@ impl ImApp {
             let others = elsewhere.next().unwrap_or_default();
             // It was one when it was asked for.
             let user = UserId::new(name.as_str()).ok()?;
-            Some((user, self.presence_of(context.table(), name, others)))
+            Some((user, self.presence_of(context.table(), name, context.unix_ms(), others)))
         });
         let answer = FoundPresence { answer: PresenceAnswer(answer.collect()), partial };
         match asker {
             Asker::Session { conn, id } => {
+                self.note_answered(context.table(), ConnId::from_bits(*conn), &answer.answer);
                 let raw = serde_json::from_str::<&RawValue>(id).ok();
                 let Some(id) = raw.and_then(Id::from_raw) else { return };
                 let text = reply::result(id, &answer);
@@ -250,31 +250,37 @@ impl ImApp {
     /// What this node knows.
     fn presence_here<'u>(
         &self,
-        sessions: &Sessions,
+        context: &Context<'_, Self>,
+        asker: &Asker,
         users: Vec<UserId<'u>>,
         partial: bool,
     ) -> FoundPresence<'u> {
+        let (sessions, unix_ms) = (context.table(), context.unix_ms());
         let answer = users.into_iter().map(|user| {
-            let presence = self.presence_of(sessions, user.as_str(), Vec::new());
+            let presence = self.presence_of(sessions, user.as_str(), unix_ms, Vec::new());
             (user, presence)
         });
-        FoundPresence { answer: PresenceAnswer(answer.collect()), partial }
+        let answer = PresenceAnswer(answer.collect());
+        if let Asker::Session { conn, .. } = asker {
+            self.note_answered(sessions, ConnId::from_bits(*conn), &answer);
+        }
+        FoundPresence { answer, partial }
     }
 
     /// The presence of a user from the sessions of this node and of others.
-    fn presence_of(&self, sessions: &Sessions, user: &str, others: Vec<Entry>) -> UserPresence {
-        let here = self.tables().live_sessions(sessions, user).into_iter();
-        // One that went away since it was found is offline.
-        let here = here.filter_map(|session| {
-            let info = sessions.info(session.conn)?;
-            Some((session.account, info.last_active_ms))
-        });
+    fn presence_of(
+        &self,
+        sessions: &Sessions,
+        user: &str,
+        unix_ms: u64,
+        others: Vec<Entry>,
+    ) -> UserPresence {
         let elsewhere = others.into_iter().map(|entry| {
             let Entry { device, model, kind, last_active, .. } = entry;
             let account = Account { device, model, kind, ..Account::default() };
             (account, last_active)
         });
-        presence::of_sessions(here.chain(elsewhere))
+        self.state_of(sessions, user, unix_ms, elsewhere)
     }
 }
 

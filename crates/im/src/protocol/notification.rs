@@ -1,11 +1,11 @@
-//! What the server says unasked: `hello`, `message`, `signal`, `joined`, `left`, `room`, `bye`.
+//! What the server says unasked: `hello`, `message`, `signal`, `joined`, `left`, `room`, `presence`, `bye`.
 //!
 //! Knows the shapes; fills in nothing by itself.
 
 use crate::ids::{DeviceId, RoomId, UserId};
 use crate::message_id::MessageId;
 use crate::protocol::params::Target;
-use crate::protocol::reply::{TEXT_BYTES, to_text};
+use crate::protocol::reply::{TEXT_BYTES, UserPresence, to_text};
 use serde::Serialize;
 use serde_json::Value as Json;
 use serde_json::value::RawValue;
@@ -113,6 +113,16 @@ pub struct Signal<'a> {
     pub to: &'a Target<'a>,
     /// What, as it was sent.
     pub body: &'a RawValue,
+}
+
+/// A user who is watched has come, gone, or changed his devices.
+#[derive(Serialize, Debug)]
+pub struct Presence<'a> {
+    /// Who.
+    pub user: &'a str,
+    /// As `presence` would answer.
+    #[serde(flatten)]
+    pub presence: &'a UserPresence,
 }
 
 /// Who sent something, and from which device.
@@ -224,6 +234,10 @@ impl Notification for RoomChanged<'_> {
     const METHOD: &'static str = "room";
 }
 
+impl Notification for Presence<'_> {
+    const METHOD: &'static str = "presence";
+}
+
 impl Notification for Bye {
     const METHOD: &'static str = "bye";
 }
@@ -270,6 +284,15 @@ mod tests {
         assert_eq!(
             encode(&Announcement::new(id, body)),
             r#"{"jsonrpc":"2.0","method":"message","params":{"id":"0000000000100000","from":null,"to":"all","body":{"a" : 1.0},"time":1}}"#
+        );
+    }
+
+    #[test]
+    fn a_presence_notification_is_flat() {
+        let presence = UserPresence { version: 9, last_seen: Some(7), ..UserPresence::default() };
+        assert_eq!(
+            encode(&Presence { user: "a\"n", presence: &presence }),
+            r#"{"jsonrpc":"2.0","method":"presence","params":{"user":"a\"n","online":false,"devices":[],"last_seen":7,"version":9}}"#
         );
     }
 }

@@ -18,7 +18,7 @@ pub const MODEL_MAX: usize = 64;
 pub const KIND_MAX: usize = 32;
 /// Longest idempotency key of a `send`, in bytes.
 pub const KEY_MAX: usize = 64;
-/// Most users one `presence` may ask for.
+/// Most users one `presence`, `watch` or `unwatch` may name.
 pub const PRESENCE_USERS_MAX: usize = 100;
 /// Most users that one `members` gives.
 pub const MEMBERS_MAX: usize = 1_000;
@@ -122,7 +122,7 @@ pub struct Members<'a> {
     pub from: u32,
 }
 
-/// `presence`
+/// `presence`, `watch` and `unwatch`
 #[derive(Debug)]
 pub struct Presence<'a> {
     /// Of whom, each once, in the order asked.

@@ -151,7 +151,7 @@ pub struct OwnSession {
     pub last_active: u64,
 }
 
-/// The result of `presence`: in the order asked, each user once.
+/// The result of `presence`, `watch` and `unwatch`: in the order asked, each user once.
 #[derive(Debug)]
 pub struct PresenceAnswer<'a>(pub Vec<(UserId<'a>, UserPresence)>);
 
@@ -167,14 +167,17 @@ pub struct FoundPresence<'a> {
 }
 
 /// Whether a user is online, and where.
-#[derive(Serialize, Debug, Default, PartialEq, Eq)]
+#[derive(Serialize, Debug, Default, Clone, PartialEq, Eq)]
 pub struct UserPresence {
     /// Whether there is any live session.
     pub online: bool,
     /// The devices with a live session, the most recently active first.
     pub devices: Vec<DevicePresence>,
-    /// When the user was last online, Unix milliseconds; `None` while that is not kept.
+    /// When the user's last session ended, Unix milliseconds; `None` while he is online, and if that is not
+    /// kept.
     pub last_seen: Option<u64>,
+    /// Of two of these, and of notifications, the one with the larger version is the newer.
+    pub version: u64,
 }
 
 /// A device that is online.
@@ -236,11 +239,12 @@ mod tests {
             kind: "phone".into(),
             last_active: 5,
         };
-        let online = UserPresence { online: true, devices: vec![device], last_seen: None };
+        let online =
+            UserPresence { online: true, devices: vec![device], last_seen: None, version: 8 };
         let answer = PresenceAnswer(vec![(ann, online), (bob, UserPresence::default())]);
         assert_eq!(
             serde_json::to_string(&answer).unwrap(),
-            r#"{"users":{"a\"n":{"online":true,"devices":[{"id":"d","model":"","kind":"phone","last_active":5}],"last_seen":null},"bob":{"online":false,"devices":[],"last_seen":null}}}"#
+            r#"{"users":{"a\"n":{"online":true,"devices":[{"id":"d","model":"","kind":"phone","last_active":5}],"last_seen":null,"version":8},"bob":{"online":false,"devices":[],"last_seen":null,"version":0}}}"#
         );
     }
 }

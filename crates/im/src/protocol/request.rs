@@ -66,6 +66,10 @@ pub enum Method {
     Members,
     /// `presence`
     Presence,
+    /// `watch`
+    Watch,
+    /// `unwatch`
+    Unwatch,
     /// `sessions`
     Sessions,
     /// `kick`
@@ -73,7 +77,7 @@ pub enum Method {
 }
 
 /// Every method by its name.
-pub const METHODS: [(&str, Method); 12] = [
+pub const METHODS: [(&str, Method); 14] = [
     ("login", Method::Login),
     ("refresh", Method::Refresh),
     ("logout", Method::Logout),
@@ -84,6 +88,8 @@ pub const METHODS: [(&str, Method); 12] = [
     ("leave", Method::Leave),
     ("members", Method::Members),
     ("presence", Method::Presence),
+    ("watch", Method::Watch),
+    ("unwatch", Method::Unwatch),
     ("sessions", Method::Sessions),
     ("kick", Method::Kick),
 ];

@@ -1,5 +1,5 @@
 //! What the IM keeps in shared memory, in one place: columns of the session table, the index from
-//! users to sessions, the last message id, the last login.
+//! users to sessions, the last message id, the last login; [`presence`] has its own file.
 //!
 //! Knows rows and no connection's traffic. Cells of the index are hints: whoever finds one verifies it
 //! against the row. Invariants: 1. A session is logged in exactly while its `im_login` is not 0; that
@@ -15,12 +15,14 @@ mod idempotency;
 #[cfg(test)]
 mod inspection;
 mod online;
+pub(crate) mod presence;
 mod rates;
 pub(crate) mod rooms;
 
 pub(crate) use self::api::{ApiCount, ApiCounts};
 pub(crate) use self::idempotency::{Begun, Claim, Idempotency, SendKey};
 pub(crate) use self::online::{OnlineBoard, OnlineCount};
+use self::presence::{PresenceSizes, PresenceTables};
 pub(crate) use self::rates::{Bucket, Limit, Rates};
 use self::rooms::{RoomSizes, Rooms};
 use crate::ids::NodeId;
@@ -70,6 +72,7 @@ pub(crate) fn columns() -> Vec<Column> {
     ];
     columns.extend(rooms::columns());
     columns.extend(Rates::columns());
+    columns.extend(PresenceTables::columns());
     columns
 }
 
@@ -83,6 +86,8 @@ pub(crate) struct Sizes {
     pub(crate) idempotency_entries: usize,
     /// `im.rate_entries`.
     pub(crate) rate_entries: usize,
+    /// Of presence.
+    pub(crate) presence: PresenceSizes,
 }
 
 impl Sizes {
@@ -95,6 +100,10 @@ impl Sizes {
             rooms: RoomSizes::from_settings(settings),
             idempotency_entries: entries("im.idempotency_entries"),
             rate_entries: entries("im.rate_entries"),
+            presence: PresenceSizes {
+                watches: count("table.watches"),
+                last_seen: count("table.last_seen"),
+            },
         }
     }
 }
@@ -119,6 +128,7 @@ pub(crate) fn areas(sizes: &Sizes) -> Vec<AreaRequest> {
     ];
     areas.extend(rooms::areas(&sizes.rooms));
     areas.extend(online::areas(sizes.sessions));
+    areas.extend(PresenceTables::areas(sizes.presence));
     areas
 }
 
@@ -196,6 +206,8 @@ pub(crate) struct Tables {
     pub(crate) online: OnlineBoard,
     /// Counts of the API.
     pub(crate) api: ApiCounts,
+    /// What presence keeps.
+    pub(crate) presence: PresenceTables,
     /// This server among others.
     pub(crate) node: NodeId,
     /// Who is in which room.
@@ -243,6 +255,7 @@ impl Tables {
             idempotency: Idempotency::new(areas.words(IDEMPOTENCY_AREA).expect(asked)),
             online: OnlineBoard::new(areas),
             api: ApiCounts::new(areas),
+            presence: PresenceTables::new(sessions, areas, sizes.presence),
             node: NodeId(settle(word(NODE_AREA), node)),
             rooms: Rooms::new(sessions, areas, &sizes.rooms, seed),
         }
@@ -456,7 +469,7 @@ impl Tables {
         }
     }
 
-    /// What stands for a user where his name would be too long.
+    /// What stands for a user in shared tables where his name would be too long.
     pub(crate) fn hash(&self, user: &str) -> u64 {
         hash_key(user.as_bytes(), self.seed)
     }

@@ -1,6 +1,7 @@
 //! A server of one process in a test's hand: the application, a fake worker, and what was said.
 
 pub(crate) mod tokens;
+pub(crate) mod town;
 
 use dunlin_im::{IM_KEYS, ImApp};
 use dunlin_server::config::SERVER_KEYS;
@@ -16,6 +17,13 @@ pub(crate) fn settings(words: &[(&'static str, &str)]) -> Settings {
         layers.flag_words(key, word, "--set");
     }
     Settings::resolve(&[SERVER_KEYS, IM_KEYS], layers).expect("the settings are well formed")
+}
+
+/// The same with small tables, since a test's memory is never given back.
+pub(crate) fn small_settings(words: &[(&'static str, &str)]) -> Settings {
+    let small = [("table.watches", "256"), ("table.last_seen", "64"), ("table.rooms", "64")];
+    let small = small.into_iter().filter(|(key, _)| words.iter().all(|(known, _)| known != key));
+    settings(&small.chain(words.iter().copied()).collect::<Vec<_>>())
 }
 
 /// An application and the worker that runs its hooks.
@@ -40,11 +48,7 @@ impl House {
         let size = capacity.to_string();
         let mut words = words.to_vec();
         words.push(("table.max_sessions", &size));
-        if words.iter().all(|(key, _)| *key != "table.rooms") {
-            // A test's memory is never given back.
-            words.push(("table.rooms", "64"));
-        }
-        Self::of(ImApp::new(&settings(&words)).expect("the settings go together"), capacity)
+        Self::of(ImApp::new(&small_settings(&words)).expect("the settings go together"), capacity)
     }
 
     /// The same with an application that is made.
