@@ -28,6 +28,7 @@ mod outside;
 mod protocol_table;
 mod proxies;
 mod redis;
+mod presence;
 mod reload;
 mod rooms;
 mod signals;

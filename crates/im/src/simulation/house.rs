@@ -61,6 +61,8 @@ impl Plan {
     fn settings(&self) -> Settings {
         let mut layers = Layers::default();
         layers.flag_words("table.max_sessions", &self.bounds.sessions.to_string(), "--set");
+        layers.flag_words("table.watches", "32", "--set");
+        layers.flag_words("table.last_seen", "16", "--set");
         layers.flag_words("im.devices", self.policy, "--set");
         let [rooms, members, all] = self.rooms.map(|most| most.to_string());
         layers.flag_words("im.max_rooms", &rooms, "--set");
