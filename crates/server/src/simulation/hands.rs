@@ -129,8 +129,9 @@ impl Hands<'_> {
             }
             return Err(PushError::OutboxFull);
         }
-        wire.outbox.push(Output::Message(frame));
+        // First: what is in the outbox of somebody who is CLEAN would outlive this process.
         self.touch(conn);
+        self.world.wires.entry(conn).or_default().outbox.push(Output::Message(frame));
         Ok(())
     }
 
