@@ -192,7 +192,7 @@ impl ImApp {
         except: ConnId,
     ) -> Option<usize> {
         if self.tables().rooms.hinted(room) > self.config.room_quiet_above {
-            self.tell_later(context, room);
+            self.tell_room_later(context, room);
             return None;
         }
         let members = self.tables().rooms.members(context.table(), room);
@@ -214,7 +214,7 @@ impl ImApp {
         Some(count)
     }
 
-    fn tell_later(&self, context: &mut Context<'_, Self>, room: Room) {
+    fn tell_room_later(&self, context: &mut Context<'_, Self>, room: Room) {
         let (rooms, now) = (&self.tables().rooms, context.now());
         let Err(nothing) = rooms.news_due(room, now) else { return };
         let payload = [NEWS_TIMER, &room.to_bits().to_ne_bytes()].concat();
