@@ -112,7 +112,8 @@ mod tests {
             .iter()
             .map(|(method, path, _)| ((*path).to_owned(), (*method).to_owned()))
             .collect();
-        (described.sort(), served.sort());
+        described.sort();
+        served.sort();
         assert_eq!(described, served);
         assert!(served.iter().all(|(path, _)| is_ours(path)));
         assert!(!is_ours("/apix") && !is_ours("/metrics/") && !is_ours("/"));

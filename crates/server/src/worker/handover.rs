@@ -375,7 +375,7 @@ pub(super) fn lay_down_connection(
         Stage::Http(http) => {
             let request = http.pending.as_mut().map(|pending| &mut pending.request);
             let body = request.map(|request| mem::take(&mut request.body)).unwrap_or_default();
-            let head = Head::Http(HttpHead {
+            let head = Head::Http(Box::new(HttpHead {
                 descriptor: connection.descriptor,
                 peer: connection.peer,
                 deadline: http.deadline,
@@ -383,7 +383,7 @@ pub(super) fn lay_down_connection(
                 ending: http.ending,
                 told_to_go_on: http.told_to_go_on,
                 begins: http.begins,
-            });
+            }));
             let laid_down = put(writer, &head, [&output, &[&http.input], &[&body]]);
             if let Some(pending) = &mut http.pending {
                 // This worker may have to go on with it.

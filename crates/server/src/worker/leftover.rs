@@ -41,7 +41,7 @@ pub(super) enum Head {
     /// A packet that waits for the mailbox of a slot. Blobs: the packet; its parcel's content.
     Mail { slot: usize, has_parcel: bool },
     /// A connection without a row. Blobs: unsent output; input; the body of the request under way.
-    Http(HttpHead),
+    Http(Box<HttpHead>),
     /// A WebSocket whose output is not all with the kernel, whose input is not all served, or that is
     /// closing. Blobs: unsent output; input that is read and not served.
     Open(OpenHead),
@@ -164,7 +164,7 @@ impl Leftover {
         for Record { head, blobs } in records {
             match head {
                 Head::Mail { slot, has_parcel } => left.mail.push((slot, has_parcel, blobs)),
-                Head::Http(head) => left.http.push((head, blobs)),
+                Head::Http(head) => left.http.push((*head, blobs)),
                 Head::Open(head) => drop(left.open.insert(head.conn, (head, blobs))),
             }
         }
@@ -333,7 +333,7 @@ mod tests {
             |(descriptor, port, at, ending)| {
                 let peer = SocketAddr::from(([127, 0, 0, 1], port));
                 let deadline = Millis(at);
-                Head::Http(HttpHead {
+                Head::Http(Box::new(HttpHead {
                     descriptor,
                     peer,
                     deadline,
@@ -341,7 +341,7 @@ mod tests {
                     ending,
                     told_to_go_on: ending,
                     begins: !ending,
-                })
+                }))
             },
         );
         let closing = (any::<u16>(), ".{0,40}", any::<[bool; 3]>(), any::<u64>()).prop_map(
