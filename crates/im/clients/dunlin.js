@@ -115,7 +115,7 @@ export class Dunlin {
   }
 
   /**
-   * Hears of `state` (State), `message`, `signal`, `presence`, `joined`, `left` and `bye` (the params of the
+   * Hears of `state` (State), `message`, `signal`, `presence`, `joined`, `left`, `room` and `bye` (the params of the
    * notification), `lost` ({room | users, error}: not joined or watched again), and `notification`
    * ({method, params}: one of a later version).
    * @param {string} event
@@ -314,6 +314,7 @@ export class Dunlin {
       case "signal":
       case "joined":
       case "left":
+      case "room":
         break;
       default:
         return this._emit("notification", { method, params });

@@ -183,6 +183,7 @@ impl Client {
             "bye" => self.bye = params["code"].as_u64(),
             "message" => self.message(params),
             "signal" => {}
+            "room" => assert!(self.visited.contains(params["room"].as_str().expect("a name"))),
             "joined" | "left" => self.neighbour(method, params),
             other => panic!("{other} is no notification"),
         }
