@@ -29,7 +29,6 @@ mod presence;
 mod protocol_table;
 mod proxies;
 mod redis;
-mod redis;
 mod reload;
 mod rooms;
 mod signals;
