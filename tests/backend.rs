@@ -19,7 +19,7 @@ fn write_secret(starter: &Starter, name: &str, secret: &str, mode: u32) {
 }
 
 /// A server of two workers with this backend, and more lines in `[backend]`.
-fn starter(backend: &Backend, more: &str) -> Starter {
+pub(crate) fn starter(backend: &Backend, more: &str) -> Starter {
     let starter = Server::configure(&config(backend, more));
     write_secret(&starter, "hush.key", &format!("{SECRET}\n"), 0o600);
     starter
@@ -29,11 +29,11 @@ fn config(backend: &Backend, more: &str) -> String {
     format!("[server]\nworkers = 2\n{}", backend.config(more))
 }
 
-fn figure(status: &Status, name: &str) -> u64 {
+pub(crate) fn figure(status: &Status, name: &str) -> u64 {
     status.number(&format!("/backend/{name}"))
 }
 
-fn task_pid(server: &Server) -> i64 {
+pub(crate) fn task_pid(server: &Server) -> i64 {
     server.status().0["tasks"][0]["pid"].as_i64().expect("a pid")
 }
 

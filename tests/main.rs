@@ -7,6 +7,7 @@
 
 mod api;
 mod architecture;
+mod authorise;
 mod backend;
 mod balance;
 mod bench;

@@ -38,6 +38,8 @@ impl Told {
 pub(crate) enum Manner {
     /// With this status and body.
     Answer(u16, String),
+    /// As the function says, for the body.
+    Decide(fn(&Json) -> String),
     /// Never.
     Hang,
     /// By ending the connection.
@@ -155,6 +157,7 @@ impl Backend {
         reader.read_exact(&mut body).ok()?;
         let body = String::from_utf8(body).expect("a body of text");
         let told = Told { headers, body };
+        let json = told.json();
         let manner = {
             let mut state = self.state.lock().expect("no test panics here");
             state.told.push(told);
@@ -162,6 +165,7 @@ impl Backend {
         };
         match manner {
             Manner::Answer(status, body) => answer(stream, status, &body),
+            Manner::Decide(decide) => answer(stream, 200, &decide(&json)),
             Manner::Hang => {
                 // Until the other side has had enough.
                 let _ = stream.read(&mut [0]);

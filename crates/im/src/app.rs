@@ -204,6 +204,7 @@ impl App for ImApp {
 
     fn columns(&self) -> Vec<Column> {
         let mut columns = tables::columns();
+        columns.extend(backend::columns());
         columns.extend(self.extension.columns());
         columns
     }
@@ -247,7 +248,7 @@ impl App for ImApp {
     fn start(&mut self, master: &mut MasterContext<'_>) {
         let [node, seed] = self.random;
         self.tables = Some(Tables::new(master.sessions, master.areas, &self.sizes, node, seed));
-        self.backend.start(master.areas, &self.config.backend);
+        self.backend.start(master, &self.config.backend);
         master.listen.clone_into(&mut self.listen);
         self.extension.start(master);
         self.access.start(master.run_dir);
@@ -407,6 +408,7 @@ impl App for ImApp {
             backend::WAKE => self.woken(context),
             TICK => self.online_tick(context, timer),
             payload if self.tell_news(context, payload) => {}
+            payload if self.guard_is_due(context, timer, payload) => {}
             other => self.look_again(context, other),
         }
     }

@@ -127,6 +127,17 @@ impl ImApp {
         })
     }
 
+    /// Notes which rooms a session may join: those its token names, or any.
+    pub(crate) fn allow_rooms(
+        &self,
+        context: &Context<'_, Self>,
+        conn: ConnId,
+        named: Option<&[RoomId<'static>]>,
+    ) {
+        let named = named.map(|named| named.iter().map(RoomId::as_str));
+        self.tables().rooms.set_allowed(context.table(), conn, named);
+    }
+
     /// Takes a session into the rooms of its token, and out of those that it does not name; gives those it
     /// is in. It may join no others from now on. `None`: the token does not say, and it may join any.
     pub(crate) fn keep_to_rooms(
@@ -136,13 +147,8 @@ impl ImApp {
         user: &str,
         named: Option<&[RoomId<'static>]>,
     ) -> Option<Vec<RoomId<'static>>> {
-        let rooms = &self.tables().rooms;
-        rooms.set_allowed(
-            context.table(),
-            conn,
-            named.map(|named| named.iter().map(RoomId::as_str)),
-        );
-        let named = named?;
+        self.allow_rooms(context, conn, named);
+        let (rooms, named) = (&self.tables().rooms, named?);
         for room in rooms.rooms_of(context.table(), conn) {
             let name = rooms.name(room).unwrap_or_default();
             if named.iter().all(|allowed| allowed.as_str() != name) {

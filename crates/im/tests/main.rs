@@ -1,6 +1,7 @@
 //! The IM through its hooks, without a process: every method and every deadline, by table.
 
 mod api;
+mod backend;
 mod deadlines;
 mod devices;
 mod expiry;

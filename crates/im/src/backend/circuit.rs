@@ -65,7 +65,6 @@ impl Circuit {
 
     /// Whether something that cannot wait may be asked now. While it is open and its time is up one may:
     /// the others are told no for as long as that one may take.
-    #[cfg(test)]
     pub(crate) fn may_ask(&self, now_ms: u64, timeout_ms: u64) -> bool {
         if !self.is_open() {
             return true;

@@ -115,18 +115,19 @@ impl Client {
         Self { agent: config.build().new_agent(), url: target.url.clone(), key }
     }
 
-    /// Sends a body, and waits for the answer.
-    pub(crate) fn post(&self, seq: u64, unix_ms: u64, body: &[u8]) -> Answer {
+    /// Sends a body, and waits for the answer. `seq`: its number, if it has one.
+    pub(crate) fn post(&self, seq: Option<u64>, unix_ms: u64, body: &[u8]) -> Answer {
         let timestamp = unix_ms / 1_000;
-        let sent = self
+        let mut request = self
             .agent
             .post(&self.url)
             .header("Content-Type", "application/json")
             .header(TIMESTAMP_HEADER, timestamp.to_string())
-            .header(SEQUENCE_HEADER, seq.to_string())
-            .header(SIGNATURE_HEADER, self.key.sign(timestamp, body))
-            .send(body);
-        let mut response = match sent {
+            .header(SIGNATURE_HEADER, self.key.sign(timestamp, body));
+        if let Some(seq) = seq {
+            request = request.header(SEQUENCE_HEADER, seq.to_string());
+        }
+        let mut response = match request.send(body) {
             Ok(response) => response,
             Err(error) => return Answer::Failed(failure(&error)),
         };

@@ -195,7 +195,7 @@ impl Drain<'_, '_> {
     }
 
     fn post(&self, seq: u64, body: &[u8]) -> Told {
-        let answer = self.client.post(seq, self.context.unix_ms(), body);
+        let answer = self.client.post(Some(seq), self.context.unix_ms(), body);
         let shared = self.shared;
         match answer {
             Answer::Taken(_) => shared.count(Word::Sent),
@@ -209,15 +209,21 @@ impl Drain<'_, '_> {
                 return Told::Wait(shared.circuit.failed(self.context.now().0, random));
             }
         }
-        if shared.circuit.succeeded() {
-            tracing::info!("the backend answers again");
-            shared.boot_is_due(BootReason::Recovered);
-        }
+        self.app.backend_answers();
         Told::Done
     }
 }
 
 impl ImApp {
+    /// The backend has answered.
+    pub(super) fn backend_answers(&self) {
+        let shared = self.backend.shared();
+        if shared.circuit.succeeded() {
+            tracing::info!("the backend answers again");
+            shared.boot_is_due(BootReason::Recovered);
+        }
+    }
+
     /// For the status and the log.
     pub(super) fn note_failure(&self, failure: super::client::Failure) {
         let shared = self.backend.shared();

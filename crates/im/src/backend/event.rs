@@ -45,6 +45,49 @@ pub(crate) fn encode<E: Event>(stamp: Stamp, event: &E) -> String {
     text
 }
 
+/// Whether somebody may log in. `params`: as they were sent, where no token is among them.
+pub(crate) fn question_of_login(
+    node: NodeId,
+    unix_ms: u64,
+    login: &Login<'_>,
+    params: Option<&RawValue>,
+) -> String {
+    #[derive(Serialize)]
+    struct Asks<'a> {
+        action: &'static str,
+        user: &'a str,
+        device: DeviceOf<'a>,
+        session: &'a str,
+        ip: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        params: Option<&'a RawValue>,
+    }
+    let Login { who, ip } = login;
+    let (user, device, session) = (who.user, who.device, &*who.session);
+    let ip = ip.as_deref();
+    question(node, unix_ms, &Asks { action: "login", user, device, session, ip, params })
+}
+
+/// Whether somebody may join a room.
+pub(crate) fn question_of_join(node: NodeId, unix_ms: u64, who: &Who<'_>, room: &str) -> String {
+    #[derive(Serialize)]
+    struct Asks<'a> {
+        action: &'static str,
+        room: &'a str,
+        user: &'a str,
+        device: DeviceOf<'a>,
+        session: &'a str,
+    }
+    let (user, device, session) = (who.user, who.device, &*who.session);
+    question(node, unix_ms, &Asks { action: "join", room, user, device, session })
+}
+
+/// A question has no number: one that is not answered is asked again by its client, and is no loss.
+fn question<Q: Serialize>(node: NodeId, unix_ms: u64, asks: &Q) -> String {
+    let own = serde_json::to_string(asks).expect("our own types have string keys and do not fail");
+    format!(r#"{{"event":"authorise","node":"{node}","time":{unix_ms},{}"#, &own[1..])
+}
+
 /// A session that is, or was, logged in.
 #[derive(Serialize, Debug)]
 pub(crate) struct Who<'a> {
@@ -53,7 +96,7 @@ pub(crate) struct Who<'a> {
     pub(crate) session: String,
 }
 
-#[derive(Serialize, Debug)]
+#[derive(Serialize, Clone, Copy, Debug)]
 pub(crate) struct DeviceOf<'a> {
     pub(crate) id: &'a str,
     pub(crate) model: &'a str,

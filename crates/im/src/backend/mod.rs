@@ -9,6 +9,8 @@
 //! twice (a process may die between the answer and the note of it), never with two numbers. 4. After a loss
 //! the backend is told who is online.
 
+mod asked;
+mod authorise;
 pub(crate) mod circuit;
 mod client;
 pub mod config;
@@ -20,22 +22,29 @@ pub mod signature;
 mod status;
 mod tell;
 
+pub(crate) use asked::{Asked, AskedId, What};
+pub(crate) use authorise::{Asking, Authorised};
 pub(crate) use drain::Drained;
+pub(crate) use event::{DeviceOf, Login, Who};
+pub(crate) use event::{question_of_join, question_of_login};
 pub(crate) use schedule::WAKE;
-pub(crate) use tell::{End, SentMessage};
+pub(crate) use tell::{End, SentMessage, who};
 
 use crate::auth::KeyError;
 use circuit::Circuit;
 use client::Client;
 use config::BackendConfig;
 use dunlin_server::settings::Settings;
-use dunlin_server::{AreaRequest, Areas};
+use dunlin_server::{AreaRequest, Areas, MasterContext, Sessions};
+use dunlin_table::{Column, ColumnKind, CounterId};
 use queue::EventQueue;
 use serde::{Deserialize, Serialize};
 use signature::SigningKey;
 use std::cell::OnceCell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// Which timer guards the question whether this session may log in; 0: none.
+const ASKING: &str = "im_asking";
 const QUEUE_AREA: &str = "im.backend_queue";
 const WORDS_AREA: &str = "im.backend";
 
@@ -44,6 +53,8 @@ const WORDS_AREA: &str = "im.backend";
 pub enum Work {
     /// Tell what waits.
     Drain,
+    /// Ask.
+    Authorise(authorise::Question),
 }
 
 /// The backend as this process knows it.
@@ -75,8 +86,8 @@ impl Backend {
     }
 
     /// Finds the shared memory; in a new one a `boot` is due.
-    pub(crate) fn start(&mut self, areas: &Areas, config: &BackendConfig) {
-        let shared = Shared::find(areas);
+    pub(crate) fn start(&mut self, master: &MasterContext<'_>, config: &BackendConfig) {
+        let shared = Shared::find(master.areas, master.sessions);
         shared.set(Word::BootTarget, config.target_hash());
         if shared.word(Word::Booted).swap(1, Ordering::Relaxed) == 0 {
             shared.boot_is_due(BootReason::Start);
@@ -101,6 +112,11 @@ pub(crate) fn areas(queue_bytes: u64) -> Vec<AreaRequest> {
         AreaRequest { name: QUEUE_AREA, words: EventQueue::words_needed(queue_bytes) },
         AreaRequest { name: WORDS_AREA, words: WORDS },
     ]
+}
+
+/// The columns of the session table this asks for.
+pub(crate) fn columns() -> Vec<Column> {
+    vec![Column { name: ASKING.into(), kind: ColumnKind::Counter }]
 }
 
 /// `backend.queue`.
@@ -154,6 +170,9 @@ pub(crate) enum Word {
     Refused,
     Dropped,
     Full,
+    Allowed,
+    Denied,
+    Unasked,
     /// The last failure ([`client::Failure`]), and when, Unix milliseconds.
     LastError,
     LastErrorAt,
@@ -195,17 +214,19 @@ impl BootReason {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shared {
     words: &'static [AtomicU64],
+    asking: CounterId,
     pub(crate) queue: EventQueue,
     pub(crate) circuit: Circuit,
 }
 
 impl Shared {
-    fn find(areas: &Areas) -> Self {
-        let asked = "the server makes what `areas` asks for";
+    fn find(areas: &Areas, sessions: &Sessions) -> Self {
+        let asked = "the server makes what `columns` and `areas` ask for";
+        let asking = sessions.counter_column(ASKING).expect(asked);
         let words = areas.words(WORDS_AREA).expect(asked);
         let queue = EventQueue::new(areas.words(QUEUE_AREA).expect(asked));
         let circuit = Circuit::new(&words[Word::Failures as usize], &words[Word::Until as usize]);
-        Self { words, queue, circuit }
+        Self { words, asking, queue, circuit }
     }
 
     pub(crate) fn word(&self, word: Word) -> &'static AtomicU64 {

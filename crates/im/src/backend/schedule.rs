@@ -49,6 +49,7 @@ impl ImApp {
     pub(crate) fn work_for_backend(&self, context: &Context<'_, Self>, work: Work) -> Outcome {
         match work {
             Work::Drain => Outcome::Drained(self.drain(context, BUDGET_MS)),
+            Work::Authorise(question) => Outcome::Authorised(self.authorise(context, question)),
         }
     }
 

@@ -25,6 +25,9 @@ impl ImApp {
             "dropped": shared.get(Word::Dropped),
             "queue_full": shared.get(Word::Full),
             "lost": shared.queue.lost(),
+            "allowed": shared.get(Word::Allowed),
+            "denied": shared.get(Word::Denied),
+            "unasked": shared.get(Word::Unasked),
             "last_error": last_error,
             "last_error_at": last_error_at,
         })

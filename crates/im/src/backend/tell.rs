@@ -128,7 +128,7 @@ impl ImApp {
     }
 }
 
-fn who(conn: ConnId, account: &Account) -> Who<'_> {
+pub(crate) fn who(conn: ConnId, account: &Account) -> Who<'_> {
     let device = DeviceOf { id: &account.device, model: &account.model, kind: &account.kind };
     Who { user: &account.user, device, session: conn.to_string() }
 }

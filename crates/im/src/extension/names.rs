@@ -1,6 +1,7 @@
 //! Whether an extension's names go beside the IM's own.
 
 use super::Extension;
+use crate::backend;
 use crate::protocol::Method;
 use crate::tables;
 use dunlin_server::Sessions;
@@ -57,6 +58,7 @@ pub(crate) fn check(extension: &dyn Extension) -> Result<(), ExtensionError> {
         return Err(ExtensionError::ColumnTaken(taken.name.to_string()));
     }
     columns.extend(tables::columns());
+    columns.extend(backend::columns());
     Sessions::schema(columns).map_err(ExtensionError::Columns)?;
     let areas = extension.areas();
     for (place, area) in areas.iter().enumerate() {

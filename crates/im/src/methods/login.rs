@@ -1,15 +1,15 @@
 //! `login` and `logout`: a session becomes a user's and ceases to be.
 
-use super::{Caller, Outcome, token};
+use super::{Caller, Outcome, late, token};
 use crate::app::ImApp;
 use crate::auth::Mode;
-use crate::backend::End;
+use crate::backend::{Asking, End};
 use crate::close::CloseReason;
 use crate::extension::LoginAttempt;
 use crate::ids::UserId;
 use crate::protocol::params::Device;
 use crate::protocol::reply::{Done, LoggedIn};
-use crate::protocol::{CallError, Code, params};
+use crate::protocol::{Call, CallError, Code, params};
 use crate::session;
 use crate::tables::{AuthCount, EnterError};
 use dunlin_server::{ConnId, Context};
@@ -17,15 +17,22 @@ use serde_json::value::RawValue;
 
 /// When to try again where the user index is full or a row could not be written, in milliseconds.
 const RETRY_LOGIN_MS: u64 = 1_000;
+/// The same where an earlier login of the session is not answered yet.
+const RETRY_UNDER_WAY_MS: u64 = 500;
 
 pub(super) fn login<'a>(
     app: &ImApp,
     context: &mut Context<'_, ImApp>,
     conn: ConnId,
-    params: Option<&'a RawValue>,
+    call: &Call<'a>,
     close: &mut Option<CloseReason>,
 ) -> Result<Outcome<'a>, CallError> {
+    if app.is_asking(context, conn) {
+        let error = CallError::new(Code::Busy, "a login of this session is under way");
+        return Err(error.because("login_under_way").retry_after(RETRY_UNDER_WAY_MS));
+    }
     app.admit_login(context, conn).map_err(|refused| refused.answer(close))?;
+    let params = call.params;
     let (user, device, claims) = match app.config.auth.mode {
         Mode::Open => {
             let params::Login { user, device } = params::Login::read(params)?;
@@ -51,6 +58,18 @@ pub(super) fn login<'a>(
         unix_ms: context.unix_ms(),
     })?;
     let expires = claims.as_ref().map(|claims| claims.expires_ms);
+    if app.config.backend.authorise.login {
+        let asked = late::ask_login(app, context, conn, call, &user, &device, expires)?;
+        if let Asking::Later(timer) = asked {
+            if let Some(claims) = &claims {
+                // Names would not outlive this worker: what the token allows is kept, and joined by the
+                // client, or because the backend names it.
+                app.allow_rooms(context, conn, claims.rooms.as_deref());
+            }
+            app.start_asking(context, conn, timer);
+            return Ok(Outcome::Later);
+        }
+    }
     let mut outcome = enter(app, context, conn, user, device, expires)?;
     if close_surplus(app, context, conn) {
         *close = Some(CloseReason::Replaced);
@@ -61,7 +80,7 @@ pub(super) fn login<'a>(
     Ok(outcome)
 }
 
-fn enter<'a>(
+pub(super) fn enter<'a>(
     app: &ImApp,
     context: &mut Context<'_, ImApp>,
     conn: ConnId,
@@ -105,7 +124,7 @@ impl Caller<'_, '_> {
 
 /// Closes the sessions of a user that the one which has just logged in leaves no place for. True if a
 /// newer login, at the same time on another worker, leaves none for this one.
-fn close_surplus(app: &ImApp, context: &mut Context<'_, ImApp>, own: ConnId) -> bool {
+pub(super) fn close_surplus(app: &ImApp, context: &mut Context<'_, ImApp>, own: ConnId) -> bool {
     let Some(account) = app.tables().account(context.table(), own) else { return false };
     let live = app.tables().live_sessions(context.table(), &account.user);
     let surplus = session::surplus(&live, app.config.devices, app.config.max_devices);
@@ -115,7 +134,7 @@ fn close_surplus(app: &ImApp, context: &mut Context<'_, ImApp>, own: ConnId) -> 
     surplus.contains(&own)
 }
 
-fn refuse(error: EnterError) -> CallError {
+pub(super) fn refuse(error: EnterError) -> CallError {
     match error {
         EnterError::IndexFull => {
             CallError::new(Code::TableFull, "the server has no room for this user's session")

@@ -5,6 +5,7 @@
 //! notification none.
 
 mod devices;
+mod late;
 mod login;
 mod messages;
 mod once;
@@ -13,6 +14,8 @@ mod presence;
 mod rooms;
 mod token;
 mod watch;
+
+pub(crate) use late::{Late, finish_join, finish_login, join_granted};
 
 use crate::app::ImApp;
 use crate::close::CloseReason;
@@ -125,7 +128,7 @@ fn run<'a>(
             params::read_none(call.params)?;
             return Ok(Outcome::Pong(Pong { time: context.unix_ms() }));
         }
-        (Method::Login, _) => return login::login(app, context, conn, call.params, close),
+        (Method::Login, _) => return login::login(app, context, conn, call, close),
         (_, Some(account)) => account,
         // `permit` lets only the two above through without an account.
         (_, None) => return Err(CallError::new(Code::LoginRequired, "log in first")),

@@ -1,6 +1,7 @@
 //! `join`, `leave`, `members`, and whom a message to a room is for.
 
 use super::{Caller, Outcome};
+use crate::backend::Asking;
 use crate::ids::RoomId;
 use crate::protocol::params::{self, InRoom};
 use crate::protocol::reply::{RoomCount, RoomMembers};
@@ -23,6 +24,11 @@ impl Caller<'_, '_> {
             return Err(CallError::new(Code::Forbidden, message).because("room_not_allowed"));
         }
         self.app.extension.may_join(&self.seen(), &room)?;
+        if self.app.config.backend.authorise.join
+            && matches!(self.ask_join(&room)?, Asking::Later(_))
+        {
+            return Ok(Outcome::Later);
+        }
         let (user, most) = (&self.account.user, self.app.config.rooms.rooms);
         let joined = self.app.join_room(self.context, self.conn, user, room.as_str(), most);
         let count = joined.map_err(refuse)?;
@@ -74,7 +80,7 @@ impl Caller<'_, '_> {
     }
 }
 
-fn refuse(error: JoinError) -> CallError {
+pub(super) fn refuse(error: JoinError) -> CallError {
     match error {
         JoinError::TooManyRooms => {
             let message = "this session is in as many rooms as it may be: leave one first";

@@ -283,15 +283,7 @@ impl Tables {
         device: &Device<'_>,
         unix_ms: u64,
     ) -> Result<(), EnterError> {
-        sessions.write(
-            conn,
-            &[
-                (self.user, ValueRef::Str(user)),
-                (self.device, ValueRef::Str(device.id.as_str())),
-                (self.model, ValueRef::Str(&device.model)),
-                (self.kind, ValueRef::Str(&device.kind)),
-            ],
-        )?;
+        self.note_names(sessions, conn, user, device)?;
         if let Err(full) = self.insert(sessions, conn, user) {
             self.clear_row(sessions, conn);
             return Err(full);
@@ -301,6 +293,37 @@ impl Tables {
         // other's: without the fence both might look before the other's write is seen (invariant 4).
         fence(Ordering::SeqCst);
         Ok(())
+    }
+
+    /// Notes who wants to log in on a session that is not, without a login. Only the worker that serves it
+    /// may.
+    pub(crate) fn note_names(
+        &self,
+        sessions: &Sessions,
+        conn: ConnId,
+        user: &str,
+        device: &Device<'_>,
+    ) -> Result<(), EnterError> {
+        let names = [
+            (self.user, ValueRef::Str(user)),
+            (self.device, ValueRef::Str(device.id.as_str())),
+            (self.model, ValueRef::Str(&device.model)),
+            (self.kind, ValueRef::Str(&device.kind)),
+        ];
+        Ok(sessions.write(conn, &names)?)
+    }
+
+    /// Who was noted; the number of the login is 0.
+    pub(crate) fn noted_names(&self, sessions: &Sessions, conn: ConnId) -> Option<Account> {
+        let account = self.account_of(&sessions.read(conn)?, 0);
+        (!account.user.is_empty()).then_some(account)
+    }
+
+    /// Nobody is noted any more.
+    pub(crate) fn forget_names(&self, sessions: &Sessions, conn: ConnId) {
+        if !self.is_logged_in(sessions, conn) {
+            self.clear_row(sessions, conn);
+        }
     }
 
     /// Logs a session out, and gives who was logged in; does nothing to one that is not logged in. Also

@@ -27,6 +27,8 @@ pub enum Outcome {
     Drained(backend::Drained),
     /// Of the online list.
     Online(OnlineOutcome),
+    /// The owner's backend was asked.
+    Authorised(backend::Authorised),
 }
 
 impl ImApp {
@@ -47,6 +49,7 @@ impl ImApp {
     ) {
         match result {
             Ok(Outcome::Drained(drained)) => self.drained(context, drained),
+            Ok(Outcome::Authorised(authorised)) => self.authorised(context, authorised),
             Err(failure) if self.drain_failed(context, task, failure) => {}
             Ok(Outcome::Online(outcome)) => self.online_worked(context, task, outcome),
             Err(failure) if self.online_lost(context, task) => {
