@@ -230,7 +230,7 @@ impl ImApp {
         shared.set(Word::LastError, failure.to_word());
         shared.set(Word::LastErrorAt, clock::unix_ms());
         let why = super::client::Failure::text(failure.to_word()).unwrap_or_default();
-        dunlin_server::limited!(warn, %why, "the backend did not take an event");
+        dunlin_server::limited!(warn, %why, "a request to the backend failed");
     }
 }
 

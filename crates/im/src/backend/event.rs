@@ -9,8 +9,9 @@ use serde_json::value::RawValue;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-/// Most sessions one `boot` names; there are more of it where more are online.
-pub(crate) const BOOT_PAGE: usize = 500;
+/// Most sessions one page of a `boot` names. With the longest names a page stays below 100 kB, which is what
+/// servers often take by default.
+pub(crate) const BOOT_PAGE: usize = 250;
 
 /// Where an event comes from, and when.
 #[derive(Clone, Copy, Debug)]
