@@ -63,6 +63,9 @@ impl Plan {
         layers.flag_words("table.max_sessions", &self.bounds.sessions.to_string(), "--set");
         layers.flag_words("table.watches", "32", "--set");
         layers.flag_words("table.last_seen", "16", "--set");
+        // Enough for all there is in a life; memory of a seed is never given back.
+        layers.flag_words("im.idempotency_entries", "1024", "--set");
+        layers.flag_words("im.rate_entries", "256", "--set");
         layers.flag_words("im.devices", self.policy, "--set");
         let [rooms, members, all] = self.rooms.map(|most| most.to_string());
         layers.flag_words("im.max_rooms", &rooms, "--set");

@@ -455,7 +455,8 @@ impl World {
         app: &mut A,
         hook: impl FnOnce(&mut A, &mut MasterContext<'_>) -> R,
     ) -> R {
-        let (listen, run_dir) = ([SocketAddr::from(([127, 0, 0, 1], 9502))], Path::new("."));
+        let (listen, run_dir) =
+            ([SocketAddr::from(([127, 0, 0, 1], 9502))], Path::new("/dev/null"));
         let asked = &mut self.asked;
         hook(app, &mut MasterContext::new(&self.sessions, &self.areas, &listen, run_dir, asked))
     }
