@@ -188,7 +188,9 @@ fn swapped_messages_are_caught() {
     assert_eq!(caught(IM, Speech::Im, Lie::Swap), named(&["reordered"]));
     assert_eq!(caught(ECHO, Speech::Echo, Lie::Swap), named(&["reordered"]));
     let fanout = &["fanout", "--depth", "2"];
-    assert_eq!(caught(fanout, Speech::Broadcast, Lie::Swap), named(&["reordered"]));
+    let (code, broken) = caught(fanout, Speech::Broadcast, Lie::Swap);
+    // What is held back when the time is over comes no more.
+    assert!(code == Some(1) && (broken == ["reordered"] || broken == ["lost"]), "{broken:?}");
 }
 
 #[test]

@@ -226,7 +226,8 @@ fn a_small_dev_shm_is_named_and_nothing_is_left() {
     starter.fails(1, &["/dev/shm"]);
     assert!(!starter.dir().run_dir().exists());
     // What fits there starts there.
-    let toml = "[server]\nworkers = 1\n[table]\nmax_sessions = 100\nreceive_pool = \"4MiB\"\n\
+    let toml = "[server]\nworkers = 1\n[im]\nidempotency_entries = 1000\nrate_entries = 1000\n\
+                [table]\nmax_sessions = 100\nreceive_pool = \"4MiB\"\n\
                 watches = 1000\nlast_seen = 1000\n";
     let server = Server::configure(toml).after(IN_8_MIB).start();
     server.client().login("ann");

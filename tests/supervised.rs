@@ -31,7 +31,7 @@ fn a_service_manager_hears_of_start_reload_upgrade_and_stop() {
     let ready = expect(&manager, "READY=1", "dunlin ready on 127.0.0.1:");
     assert_eq!(ready.len(), 2, "no pid of another process is named: {ready:?}");
 
-    let mut earlier = 0;
+    let mut earlier = 0_u64;
     for _ in 0..2 {
         server.signal("HUP");
         let reloading = expect(&manager, "RELOADING=1", "reloading");

@@ -26,7 +26,7 @@ def kept(connection):
         ("GET", "/ws", None, 426),
         ("HEAD", "/ws", None, 426),
         ("OPTIONS", "/readyz", None, 405),
-        ("GET", "/api/nope?a=b%20c", None, 404),
+        ("GET", "/api/nope?a=b%20c", None, 401),
         ("GET", "/readyz", None, 200),
     ] * 3:
         connection.request(method, path, body)

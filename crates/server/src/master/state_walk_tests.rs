@@ -242,8 +242,9 @@ impl World {
 
     /// Everything on its way arrives, nothing new goes wrong, and time passes.
     fn settle(&mut self) {
-        // Twenty seconds: a stop may have to wait for the ten of a program that arrives.
-        for _ in 0..400 {
+        // A minute: a stop may have to wait for an upgrade, and that for the program that arrives and for
+        // processes that have died in between.
+        for _ in 0..1_200 {
             for (seat, generation) in self.children.keys().copied().collect::<Vec<_>>() {
                 self.step_child(seat, generation, false);
                 self.read_child(seat, generation);
