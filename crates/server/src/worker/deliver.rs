@@ -22,8 +22,8 @@ use tracing::error;
 /// Packets taken per turn; what is left is taken in the next, at once.
 const PACKETS_PER_TURN: usize = 32;
 
-/// Recipients served from the mailbox in a turn, and then to the end of the packet: a message to each takes
-/// some 5 us, most of it the kernel's, and connections of this worker must not wait for many rooms' worth.
+/// Recipients served from the mailbox in a turn, and then to the end of the packet: a message to each
+/// is a send, and connections of this worker must not wait for many rooms' worth.
 const RECIPIENTS_PER_TURN: usize = 2_048;
 
 /// Tasks whose ends came last; more than all task processes can have in hand.
