@@ -3,9 +3,10 @@
 
 use crate::backend::{figure, starter, task_pid};
 use crate::support::backend::{Backend, Manner};
-use crate::support::server::A_WHILE;
+use crate::support::server::{A_WHILE, dunlin};
 use crate::support::{Client, Server, process, wait};
 use serde_json::{Value as Json, json};
+use std::fs;
 
 const BOTH: &str = "authorise = [\"login\", \"join\"]\ntimeout = \"1s\"";
 
@@ -189,6 +190,30 @@ fn a_join_by_a_login_that_has_ended_is_refused() {
     );
     ann.log_in("ann", "ann-device");
     assert_eq!(ann.result("join", json!({"room": "tea"}))["count"], 1, "allowed, unasked");
+}
+
+#[test]
+fn a_token_that_is_asked_about_keeps_to_its_rooms() {
+    let backend = Backend::start();
+    backend.behave(Manner::Answer(200, json!({"allow": true, "rooms": ["cellar"]}).to_string()));
+    let starter = starter(&backend, "authorise = [\"login\"]\nevents = []");
+    let toml = fs::read_to_string(starter.dir().config_file()).expect("the config");
+    let auth = "\n[auth]\nmode = \"token\"\nsecret_file = \"hush.key\"\n";
+    starter.dir().write_config(&(toml + auth));
+    let server = starter.start();
+    let mut mint = dunlin();
+    mint.args(["token", "--user", "ann", "--rooms", "tea,coffee", "-c"]);
+    mint.arg(server.dir().config_file()).current_dir(server.dir().path());
+    let token = process::run(&mut mint).stdout.trim_end().to_owned();
+    let mut ann = server.client();
+    let result = ann.result("login", json!({"token": token, "device": {"id": "d"}}));
+    assert_eq!(result["rooms"], json!(["tea", "coffee"]));
+    assert_eq!(ann.result("members", json!({"room": "tea"}))["members"], json!(["ann"]));
+    // What the backend names beyond the token is not joined, and cannot be.
+    let no = (-32003, "room_not_allowed".to_owned());
+    assert_eq!(reason(&mut ann, "join", json!({"room": "cellar"})), no);
+    let asked = backend.told_of("authorise").pop().expect("it was asked");
+    assert_eq!(asked["params"], json!(null), "a token is not shown around");
 }
 
 #[test]

@@ -33,6 +33,8 @@ pub struct Question {
     asked: Asked,
     timer: u64,
     body: String,
+    /// Of a login: what rooms its token names.
+    token_rooms: Option<Vec<String>>,
 }
 
 /// What came of it.
@@ -41,6 +43,7 @@ pub struct Authorised {
     asked: Asked,
     timer: u64,
     verdict: Verdict,
+    token_rooms: Option<Vec<String>>,
 }
 
 /// Where a request stands that may have to be asked.
@@ -62,6 +65,7 @@ impl ImApp {
         context: &mut Context<'_, Self>,
         asked: Asked,
         body: String,
+        token_rooms: Option<Vec<String>>,
     ) -> Result<Asking, CallError> {
         if body.len() > QUESTION_MAX {
             return Err(CallError::new(
@@ -74,7 +78,7 @@ impl ImApp {
         let guard = || asked.to_payload(PAYLOAD_MAX);
         let timer = may_ask.then(|| context.after(timeout_ms + GUARD_MARGIN_MS, &guard()));
         let Some(Ok(timer)) = timer else { return self.unasked(context).map(|()| Asking::Go) };
-        let question = Question { asked, timer: timer.0, body };
+        let question = Question { asked, timer: timer.0, body, token_rooms };
         if context.task(&tasks::Work::Backend(Work::Authorise(question))).is_err() {
             context.clear_timer(timer);
             return self.unasked(context).map(|()| Asking::Go);
@@ -96,7 +100,7 @@ impl ImApp {
 
     /// In a task process: asks. Blocks.
     pub(super) fn authorise(&self, context: &Context<'_, Self>, question: Question) -> Authorised {
-        let Question { asked, timer, body } = question;
+        let Question { asked, timer, body, token_rooms } = question;
         let answer = self
             .backend
             .client(&self.config.backend)
@@ -122,14 +126,14 @@ impl ImApp {
             }
             Some(Answer::Failed(failure)) => failed(failure),
         };
-        Authorised { asked, timer, verdict }
+        Authorised { asked, timer, verdict, token_rooms }
     }
 
     /// In the worker that asked: the answer is there.
     pub(crate) fn authorised(&self, context: &mut Context<'_, Self>, authorised: Authorised) {
-        let Authorised { asked, timer, verdict } = authorised;
+        let Authorised { asked, timer, verdict, token_rooms } = authorised;
         if context.clear_timer(TimerId(timer)) {
-            self.answer_asked(context, &asked, TimerId(timer), verdict);
+            self.answer_asked(context, &asked, TimerId(timer), verdict, token_rooms.as_deref());
         }
         // Where it answers again there may be something to tell it.
         self.drain_soon(context);
@@ -143,7 +147,9 @@ impl ImApp {
         payload: &[u8],
     ) -> bool {
         let Some(asked) = Asked::from_payload(payload) else { return false };
-        self.answer_asked(context, &asked, timer, Verdict::Unasked);
+        // The names of a token's rooms are gone with the task. It may join no others, since that stands in
+        // the row, and joins them by itself.
+        self.answer_asked(context, &asked, timer, Verdict::Unasked, None);
         true
     }
 
@@ -153,6 +159,7 @@ impl ImApp {
         asked: &Asked,
         timer: TimerId,
         verdict: Verdict,
+        token_rooms: Option<&[String]>,
     ) {
         let conn = asked.conn;
         let is_login = matches!(asked.what, What::Login { .. });
@@ -163,7 +170,9 @@ impl ImApp {
         let verdict = self.judge(context, conn, verdict);
         let outcome = match (&asked.what, verdict) {
             (What::Login { expires_ms }, Ok(Granted { user, rooms })) => {
-                methods::finish_login(self, context, conn, user, *expires_ms, rooms)
+                let login =
+                    methods::LateLogin { user, expires_ms: *expires_ms, token_rooms, rooms };
+                methods::finish_login(self, context, conn, login)
             }
             (What::Join { room, login }, Ok(_)) => {
                 methods::finish_join(self, context, conn, room, *login)

@@ -2,7 +2,7 @@
 
 use super::{Caller, Outcome, login, rooms};
 use crate::app::ImApp;
-use crate::auth::Mode;
+use crate::auth::{Claims, Mode};
 use crate::backend::{
     self, Asked, AskedId, Asking, DeviceOf, Login, What, Who, question_of_join, question_of_login,
 };
@@ -41,8 +41,11 @@ pub(super) fn ask_login(
     call: &Call<'_>,
     user: &UserId<'_>,
     device: &Device<'_>,
-    expires_ms: Option<u64>,
+    claims: Option<&Claims>,
 ) -> Result<Asking, CallError> {
+    let named = claims.and_then(|claims| claims.rooms.as_deref());
+    // In the row before anything is asked: whoever answers may know the names no more.
+    app.allow_rooms(context, conn, named);
     let noted = app.tables().note_names(context.table(), conn, user.as_str(), device);
     noted.map_err(login::refuse)?;
     let device = DeviceOf { id: device.id.as_str(), model: &device.model, kind: &device.kind };
@@ -51,8 +54,25 @@ pub(super) fn ask_login(
     // A token is nothing to show around.
     let params = call.params.filter(|_| app.config.auth.mode == Mode::Open);
     let body = question_of_login(app.tables().node, context.unix_ms(), &Login { who, ip }, params);
+    let expires_ms = claims.map(|claims| claims.expires_ms);
     let asked = Asked { conn, id: asked_id(call.id), what: What::Login { expires_ms } };
-    app.ask(context, asked, body).inspect_err(|_| app.tables().forget_names(context.table(), conn))
+    let token_rooms =
+        named.map(|named| named.iter().map(|room| room.as_str().to_owned()).collect());
+    app.ask(context, asked, body, token_rooms)
+        .inspect_err(|_| app.tables().forget_names(context.table(), conn))
+}
+
+/// A login that may be.
+#[derive(Debug)]
+pub(crate) struct LateLogin<'a> {
+    /// Who it is instead of who was noted.
+    pub(crate) user: Option<String>,
+    /// When its token expires, Unix milliseconds.
+    pub(crate) expires_ms: Option<u64>,
+    /// The rooms that its token names, if it does and they are known.
+    pub(crate) token_rooms: Option<&'a [String]>,
+    /// Those that the backend names.
+    pub(crate) rooms: Vec<String>,
 }
 
 /// Logs in who was noted, or whom the backend has named.
@@ -60,10 +80,9 @@ pub(crate) fn finish_login(
     app: &ImApp,
     context: &mut Context<'_, ImApp>,
     conn: ConnId,
-    user: Option<String>,
-    expires_ms: Option<u64>,
-    rooms: Vec<String>,
+    late: LateLogin<'_>,
 ) -> Late {
+    let LateLogin { user, expires_ms, token_rooms, rooms } = late;
     let noted = app.tables().noted_names(context.table(), conn).and_then(|noted| {
         let user = UserId::new(user.unwrap_or(noted.user)).ok()?;
         let id = DeviceId::new(noted.device).ok()?;
@@ -74,9 +93,18 @@ pub(crate) fn finish_login(
         let error = CallError::new(Code::InternalError, "the session's row holds no valid ids");
         return Err(error).into();
     };
-    let result = login::enter(app, context, conn, user, device, expires_ms).map(|done| json(&done));
-    let arrived = result.is_ok();
+    let name = user.as_str().to_owned();
+    let mut outcome = login::enter(app, context, conn, user, device, expires_ms);
+    let arrived = outcome.is_ok();
     let is_surplus = arrived && login::close_surplus(app, context, conn);
+    if let (Ok(Outcome::LoggedIn(done)), Some(named), false) =
+        (&mut outcome, token_rooms, is_surplus)
+    {
+        let named: Vec<RoomId<'static>> =
+            named.iter().filter_map(|room| RoomId::new(room.clone()).ok()).collect();
+        done.rooms = app.keep_to_rooms(context, conn, &name, Some(&named));
+    }
+    let result = outcome.map(|done| json(&done));
     Late { result, arrived, close: is_surplus.then_some(CloseReason::Replaced), rooms }
 }
 
@@ -89,9 +117,11 @@ pub(crate) fn join_granted(
 ) {
     let Some(account) = app.tables().account(context.table(), conn) else { return };
     for room in rooms {
-        if let Err(error) =
-            app.join_room(context, conn, &account.user, room, app.config.rooms.rooms)
-        {
+        let most = app.config.rooms.rooms;
+        if !app.tables().rooms.is_allowed(context.table(), conn, room) {
+            continue; // The token says so.
+        }
+        if let Err(error) = app.join_room(context, conn, &account.user, room, most) {
             dunlin_server::limited!(warn, ?error, "a room that the backend named was not joined");
         }
     }
@@ -128,7 +158,7 @@ impl Caller<'_, '_> {
         let body = question_of_join(node, time, &who, room.as_str());
         let what = What::Join { room: room.as_str().to_owned(), login: self.account.login };
         let asked = Asked { conn: self.conn, id: asked_id(self.id), what };
-        self.app.ask(self.context, asked, body)
+        self.app.ask(self.context, asked, body, None)
     }
 }
 

@@ -59,13 +59,8 @@ pub(super) fn login<'a>(
     })?;
     let expires = claims.as_ref().map(|claims| claims.expires_ms);
     if app.config.backend.authorise.login {
-        let asked = late::ask_login(app, context, conn, call, &user, &device, expires)?;
+        let asked = late::ask_login(app, context, conn, call, &user, &device, claims.as_ref())?;
         if let Asking::Later(timer) = asked {
-            if let Some(claims) = &claims {
-                // Names would not outlive this worker: what the token allows is kept, and joined by the
-                // client, or because the backend names it.
-                app.allow_rooms(context, conn, claims.rooms.as_deref());
-            }
             app.start_asking(context, conn, timer);
             return Ok(Outcome::Later);
         }

@@ -15,7 +15,7 @@ mod rooms;
 mod token;
 mod watch;
 
-pub(crate) use late::{Late, finish_join, finish_login, join_granted};
+pub(crate) use late::{Late, LateLogin, finish_join, finish_login, join_granted};
 
 use crate::app::ImApp;
 use crate::close::CloseReason;
