@@ -116,6 +116,52 @@ fn deadlines_hold_over_a_reload_and_the_death_of_timer_and_worker() {
     expect_timeout(&mut client, began, LOGIN_TIMEOUT, 4501);
 }
 
+/// Login and heartbeat, at rest, over a reload, and with the timer process killed shortly before: the times are
+/// printed (`--nocapture`).
+#[test]
+fn every_timeout_comes_soon_after_its_time() {
+    let shortly_before = LOGIN_TIMEOUT - Duration::from_millis(60);
+    for (what, user, meanwhile) in [
+        ("login", None, &(|_: &Server| {}) as &dyn Fn(&Server)),
+        ("heartbeat", Some("ann"), &|_| {}),
+        ("login over a reload", None, &|server| {
+            assert_eq!(server.verb(&["reload"]).code, Some(0));
+        }),
+        ("login with the timer process killed", None, &|server| {
+            let began = Instant::now();
+            let timer = server.status().number("/timer/pid").cast_signed();
+            wait::until("its time has nearly come", || began.elapsed() >= shortly_before);
+            crate::support::process::signal("KILL", timer);
+        }),
+    ] {
+        let server = Server::start(TOML);
+        let (timeout, code) =
+            if user.is_some() { (HEARTBEAT, 4002) } else { (LOGIN_TIMEOUT, 4501) };
+        let mut clients: Vec<(Instant, Client)> = (0..9)
+            .map(|number| {
+                let client = server.client();
+                let client = match user {
+                    Some(user) => client.login(&format!("{user}{number}")),
+                    None => client,
+                };
+                (Instant::now(), client)
+            })
+            .collect();
+        meanwhile(&server);
+        let mut late: Vec<Duration> = clients
+            .iter_mut()
+            .map(|(began, client)| {
+                assert_eq!(client.expect_close().0, code, "{what}");
+                began.elapsed().saturating_sub(timeout)
+            })
+            .collect();
+        late.sort();
+        println!("{what}: median {:?} late, longest {:?}", late[4], late[8]);
+        // Within 100 ms where nothing else runs; here hundreds of other tests may.
+        assert!(late[4] < Duration::from_millis(500), "{what}: {late:?}");
+    }
+}
+
 #[test]
 fn a_session_that_is_gone_leaves_no_deadline_behind() {
     let server = Server::start("[server]\nworkers = 2\n");
