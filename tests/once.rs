@@ -43,6 +43,8 @@ fn a_retry_after_a_reload_or_an_upgrade_gets_the_first_result() {
 fn retries_over_kills_lose_nothing_and_double_nothing_unseen() {
     const SENDERS: usize = 10;
     const KILLS: usize = 12;
+    // A kill hits a message between its key and its result by chance, about one in five on an idle machine.
+    const MOST_KILLS: usize = 120;
     let server = Server::start(
         "[server]\nworkers = 3\n[im]\nrequest_rate = 0\nsend_rate = 0\nidempotency_entries = 65536",
     );
@@ -59,7 +61,10 @@ fn retries_over_kills_lose_nothing_and_double_nothing_unseen() {
             })
             .collect();
         let receiver = scope.spawn(move || receive_to_the_end(&mut bob));
-        for kill in 0..KILLS {
+        for kill in 0..MOST_KILLS {
+            if kill >= KILLS && hits(&server.status().0["idempotency"]) > 0 {
+                break;
+            }
             let slot = (spared + 1 + kill % 2) % 3;
             let status = server.wait_until("workers", |status| status.ready_workers() == 3);
             process::signal("KILL", status.worker_pid(slot));
@@ -78,15 +83,20 @@ fn retries_over_kills_lose_nothing_and_double_nothing_unseen() {
         let ids =
             received.get(key).unwrap_or_else(|| panic!("{key} has a result, and did not come"));
         assert!(ids.iter().all(|id| *id == result["id"]), "{key}: {ids:?}, {result}");
-        assert!(ids.len() <= KILLS, "{key}: {ids:?}");
+        assert!(ids.len() <= MOST_KILLS, "{key}: {ids:?}");
         doubled += ids.len() - 1;
     }
     let figures = server.status().0["idempotency"].clone();
     println!("{} sent, {doubled} doubled, {figures}", results.len());
-    let count = |name: &str| figures[name].as_u64().expect("a number");
     assert!(results.len() > 500, "there was load: {}", results.len());
-    assert!(doubled as u64 <= count("sent_again"), "a double is one that was sent again");
-    assert!(count("repeated") + count("sent_again") > 0, "some were hit: {figures}");
+    let sent_again = figures["sent_again"].as_u64().expect("a number");
+    assert!(doubled as u64 <= sent_again, "a double is one that was sent again");
+    assert!(hits(&figures) > 0, "some were hit: {figures}");
+}
+
+/// How many retries there were of what had its key already.
+fn hits(figures: &Json) -> u64 {
+    ["repeated", "sent_again"].iter().map(|name| figures[name].as_u64().expect("a number")).sum()
 }
 
 /// Sends with one key after the other, over as many connections as it takes; keys with their results.
