@@ -1,5 +1,7 @@
 //! What is written about the program against what the program is.
 
+mod book;
+
 use crate::architecture::{collect, read, root, shown};
 use crate::lifecycle::STATUS_FIELDS;
 use crate::support::process;
@@ -33,8 +35,8 @@ fn a_word_is_found_by_itself_only() {
 }
 
 #[test]
-fn operations_names_every_signal_of_the_table() {
-    let page = page("operations.md");
+fn signals_are_all_named() {
+    let page = page("signals.md");
     let table = read(&root().join("crates/server/src/master/signals.rs"));
     let rows: Vec<&str> = table.lines().filter(|line| line.trim().starts_with("row(")).collect();
     assert!(rows.len() >= 8, "{rows:?}");
@@ -46,31 +48,31 @@ fn operations_names_every_signal_of_the_table() {
             "real_time(1)" => "SIGRTMIN+1",
             name => name,
         };
-        assert!(names(&page, name), "docs/operations.md does not name {name}");
+        assert!(names(&page, name), "docs/signals.md does not name {name}");
     }
 }
 
 #[test]
-fn operations_names_every_field_of_the_status() {
-    let page = page("operations.md");
+fn the_status_page_names_every_field_promised() {
+    let page = page("status.md");
     for pointer in STATUS_FIELDS {
         let name = pointer.rsplit('/').next().expect("a name");
-        assert!(names(&page, name), "docs/operations.md does not name {pointer}");
+        assert!(names(&page, name), "docs/status.md does not name {pointer}");
     }
 }
 
 /// Also those that are more than the contract has.
 #[test]
-fn operations_names_every_field_there_is() {
+fn the_status_page_names_every_field_there_is() {
     let server = crate::support::Server::start("[server]\nworkers = 1\ntask_workers = 1");
-    let page = page("operations.md");
+    let page = page("status.md");
     let mut unknown = BTreeSet::new();
     fields(&server.status().0, &mut |name| {
         if !names(&page, name) {
             unknown.insert(name.to_owned());
         }
     });
-    assert!(unknown.is_empty(), "docs/operations.md does not name {unknown:?}");
+    assert!(unknown.is_empty(), "docs/status.md does not name {unknown:?}");
 }
 
 fn fields(value: &serde_json::Value, each: &mut impl FnMut(&str)) {
@@ -85,17 +87,17 @@ fn fields(value: &serde_json::Value, each: &mut impl FnMut(&str)) {
 }
 
 #[test]
-fn operations_names_every_exit_code() {
-    let page = page("operations.md");
+fn commands_names_every_exit_code() {
+    let page = page("commands.md");
     for code in [ExitCode::Ok, ExitCode::Failed, ExitCode::BadUsage, ExitCode::NotRunning] {
         let row = format!("\n| {} |", code as u8);
-        assert!(page.contains(&row), "docs/operations.md has no row for exit code {code:?}");
+        assert!(page.contains(&row), "docs/commands.md has no row for exit code {code:?}");
     }
 }
 
 #[test]
-fn operations_names_every_verb_and_its_flags() {
-    let page = page("operations.md");
+fn commands_names_every_verb_and_its_flags() {
+    let page = page("commands.md");
     let help = process::run(dunlin().arg("--help")).stdout;
     let verbs = help.lines().skip_while(|line| *line != "Commands:").skip(1);
     let verbs: Vec<&str> = verbs
@@ -105,14 +107,14 @@ fn operations_names_every_verb_and_its_flags() {
         .collect();
     assert!(verbs.len() >= 8, "{help}");
     for verb in verbs {
-        assert!(names(&page, verb), "docs/operations.md does not name {verb}");
+        assert!(names(&page, verb), "docs/commands.md does not name {verb}");
         let help = process::run(dunlin().args([verb, "--help"])).stdout;
         let flags = help.split_whitespace().filter(|word| word.starts_with("--"));
         for flag in flags.map(|word| word.trim_end_matches(|end: char| !end.is_alphanumeric())) {
             if !["--help", "--listen", "--workers", "--task-workers", "--config", "--daemonize"]
                 .contains(&flag)
             {
-                assert!(page.contains(flag), "docs/operations.md does not name {flag} of {verb}");
+                assert!(page.contains(flag), "docs/commands.md does not name {flag} of {verb}");
             }
         }
     }
@@ -208,17 +210,4 @@ fn is_public(host: &str) -> bool {
             .contains(&host)
         || host.ends_with(".example")
         || host.is_empty()
-}
-
-#[test]
-fn links_between_pages_lead_somewhere() {
-    for (path, text) in pages().into_iter().filter(|(path, _)| path.ends_with(".md")) {
-        let folder = root().join(&path).parent().expect("a folder").to_owned();
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            let file = link.split('#').next().unwrap_or_default();
-            if !file.is_empty() && !file.contains("://") {
-                assert!(folder.join(file).exists(), "{path} links to {link}, which is not there");
-            }
-        }
-    }
 }

@@ -68,7 +68,7 @@ fn the_status_has_every_field_that_scripts_rely_on() {
     assert!(at.len() == 20 && at.ends_with('Z') && at.as_bytes()[10] == b'T', "{at}");
 }
 
-/// As JSON pointers; `docs/operations.md` names each of them.
+/// As JSON pointers; `docs/status.md` names each of them.
 pub(crate) const STATUS_FIELDS: [&str; 66] = [
     "/name",
     "/version",

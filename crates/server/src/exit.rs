@@ -1,4 +1,4 @@
-//! The exit codes of the command line. `docs/operations.md` lists the same four.
+//! The exit codes of the command line. `docs/commands.md` lists the same four.
 
 use std::process;
 
