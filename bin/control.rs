@@ -2,64 +2,52 @@
 
 use crate::cli::{Balance, Drain, Reload, ServerFlags, Upgrade};
 use crate::failure::Failure;
+use crate::outcome::say;
 use crate::settings_file::run_dir;
-use crate::terminal;
-use dunlin_server::control::{self, ControlRequest};
+use dunlin_server::control::{self, ControlAnswer, ControlRequest};
 use dunlin_server::exit::ExitCode;
 use serde_json::Value as Json;
 use std::time::Duration;
 
 /// `dunlin reload`.
 pub(crate) fn reload(flags: &Reload) -> Result<ExitCode, Failure> {
-    let result = ask(&flags.server, &ControlRequest::Reload { tasks: flags.tasks }, "reload")?;
+    let answer = ask(&flags.server, &ControlRequest::Reload { tasks: flags.tasks });
     let what = if flags.tasks { "task processes replaced" } else { "reloaded" };
-    terminal::print(&outcome(what, &result))?;
-    Ok(ExitCode::Ok)
+    say(flags.json, "reload", answer, |result| report(what, result))
 }
 
 /// `dunlin upgrade`.
 pub(crate) fn upgrade(flags: &Upgrade) -> Result<ExitCode, Failure> {
-    let file = match &flags.file {
-        // The server has a working directory of its own.
-        Some(file) => Some(
-            std::path::absolute(file)
-                .map_err(|error| Failure::failed(format!("{}: {error}", file.display())))?
-                .to_string_lossy()
-                .into_owned(),
-        ),
-        None => None,
-    };
-    let result = ask(&flags.server, &ControlRequest::Upgrade { file }, "upgrade")?;
-    terminal::print(&upgraded(&result))?;
-    Ok(ExitCode::Ok)
+    // The server has a working directory of its own.
+    let file = flags.file.as_ref().map(|file| {
+        let whole = std::path::absolute(file);
+        let whole = whole.map_err(|error| Failure::failed(format!("{}: {error}", file.display())));
+        whole.map(|file| file.to_string_lossy().into_owned())
+    });
+    let request = file.transpose().map(|file| ControlRequest::Upgrade { file });
+    let answer = request.and_then(|request| ask(&flags.server, &request));
+    say(flags.json, "upgrade", answer, upgraded)
 }
 
 /// `dunlin balance`.
 pub(crate) fn balance(flags: &Balance) -> Result<ExitCode, Failure> {
-    let result = ask(&flags.server, &ControlRequest::Balance, "balance")?;
-    terminal::print(&moves("balanced", &result))?;
-    Ok(ExitCode::Ok)
+    let answer = ask(&flags.server, &ControlRequest::Balance);
+    say(flags.json, "balance", answer, |result| moves("balanced", result))
 }
 
 /// `dunlin drain`.
 pub(crate) fn drain(flags: &Drain) -> Result<ExitCode, Failure> {
-    let request = ControlRequest::Drain { worker: flags.worker };
-    let result = ask(&flags.server, &request, "drain")?;
-    terminal::print(&moves(&format!("worker {} drained", flags.worker), &result))?;
-    Ok(ExitCode::Ok)
+    let answer = ask(&flags.server, &ControlRequest::Drain { worker: flags.worker });
+    let what = format!("worker {} drained", flags.worker);
+    say(flags.json, "drain", answer, |result| moves(&what, result))
 }
 
 /// How long the verbs wait for their outcome. A slot takes `server.handover_timeout` at worst, and
 /// the server answers before this with what it has.
 const OUTCOME_TIMEOUT: Duration = Duration::from_secs(300);
 
-fn ask(flags: &ServerFlags, request: &ControlRequest, deed: &str) -> Result<Json, Failure> {
-    let answer = control::ask(&run_dir(flags), request, OUTCOME_TIMEOUT)?;
-    if answer.ok {
-        return Ok(answer.result);
-    }
-    let error = answer.error.unwrap_or_else(|| "the server gave no reason".to_owned());
-    Err(Failure::failed(format!("{deed} refused: {error}")))
+fn ask(flags: &ServerFlags, request: &ControlRequest) -> Result<ControlAnswer, Failure> {
+    Ok(control::ask(&run_dir(flags), request, OUTCOME_TIMEOUT)?)
 }
 
 /// What an upgrade's report says.
@@ -68,7 +56,7 @@ fn upgraded(result: &Json) -> String {
         Some(version) => format!("upgraded to version {version}"),
         None => "upgraded".to_owned(),
     };
-    let mut text = outcome(&what, result);
+    let mut text = report(&what, result);
     if let Some(ms) = result["stall_ms"].as_u64() {
         text.push_str(&format!("nothing was served for {ms} ms\n"));
     }
@@ -76,7 +64,7 @@ fn upgraded(result: &Json) -> String {
 }
 
 /// What an answer says was done, as far as it says so.
-fn outcome(what: &str, result: &Json) -> String {
+fn report(what: &str, result: &Json) -> String {
     let mut text = what.to_owned();
     if let Some(ms) = result["took_ms"].as_u64() {
         text.push_str(&format!(" in {ms} ms"));
@@ -105,7 +93,7 @@ fn outcome(what: &str, result: &Json) -> String {
 
 /// What was moved, where everybody is now, and what stayed where it was.
 fn moves(what: &str, result: &Json) -> String {
-    let mut text = outcome(what, result);
+    let mut text = report(what, result);
     let workers: Vec<String> = result["connections"]
         .as_array()
         .into_iter()
@@ -140,12 +128,12 @@ mod tests {
 
     #[test]
     fn moves_say_who_is_where_and_what_stayed() {
-        let report = json!({
+        let result = json!({
             "moved": 7, "took_ms": 3, "connections": [2, 12],
             "left": {"http": 1, "unsent": 2, "other": 0},
         });
         assert_eq!(
-            moves("worker 0 drained", &report),
+            moves("worker 0 drained", &result),
             "worker 0 drained in 3 ms; 7 connections moved\nworker 0: 2, worker 1: 12\n\
              not moved: 2 with output that its client does not take, 1 plain HTTP\n"
         );
@@ -154,12 +142,12 @@ mod tests {
 
     #[test]
     fn an_upgrade_says_which_version_runs_and_how_long_nothing_was_served() {
-        let report = json!({
+        let result = json!({
             "version": "0.2.0", "took_ms": 1068, "stall_ms": 27, "adopted": 3, "dropped": 0,
             "applied": [], "needs_restart": [],
         });
         assert_eq!(
-            upgraded(&report),
+            upgraded(&result),
             "upgraded to version 0.2.0 in 1068 ms; 3 connections handed on, 0 connections dropped\n\
              nothing was served for 27 ms\n"
         );
@@ -168,13 +156,13 @@ mod tests {
 
     #[test]
     fn an_outcome_says_what_the_server_said_and_no_more() {
-        assert_eq!(outcome("balanced", &Json::Null), "balanced\n");
-        let report = json!({
+        assert_eq!(report("balanced", &Json::Null), "balanced\n");
+        let result = json!({
             "took_ms": 12, "adopted": 3, "dropped": 0,
             "applied": ["log.level"], "needs_restart": ["server.workers", "server.listen"],
         });
         assert_eq!(
-            outcome("reloaded", &report),
+            report("reloaded", &result),
             "reloaded in 12 ms; 3 connections handed on, 0 connections dropped\n\
              applied: log.level\nneeds a restart: server.workers, server.listen\n"
         );

@@ -10,8 +10,12 @@ mod bench;
 mod check;
 mod cli;
 mod control;
+#[cfg(test)]
+mod examples;
 mod failure;
 mod log;
+mod manual;
+mod outcome;
 mod serve;
 mod settings_file;
 mod status;
@@ -56,5 +60,7 @@ fn run(verb: &Verb) -> Result<ExitCode, Failure> {
         Verb::Drain(drain) => control::drain(drain),
         Verb::Bench(bench) => bench::run(bench),
         Verb::Token(token) => token::run(token),
+        Verb::Completions(completions) => manual::completions(completions),
+        Verb::Man(man) => manual::man(man),
     }
 }

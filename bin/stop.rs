@@ -4,18 +4,25 @@
 
 use crate::cli::Stop;
 use crate::failure::Failure;
+use crate::outcome::say;
 use crate::settings_file::run_dir;
 use crate::terminal;
 use dunlin_server::clock;
-use dunlin_server::control;
+use dunlin_server::control::{self, ControlAnswer};
 use dunlin_server::exit::ExitCode;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 pub(crate) fn run(flags: &Stop) -> Result<ExitCode, Failure> {
+    say(flags.json, "stop", stop(flags), |result| {
+        format!("dunlin stopped (pid {}) in {} ms\n", result["pid"], result["took_ms"])
+    })
+}
+
+fn stop(flags: &Stop) -> Result<ControlAnswer, Failure> {
     let run_dir = run_dir(&flags.server);
     let begun = clock::now();
     let pid = control::terminate(&run_dir)?;
@@ -34,8 +41,7 @@ pub(crate) fn run(flags: &Stop) -> Result<ExitCode, Failure> {
     }
     words.end();
     let took_ms = clock::now().since(begun);
-    terminal::print(&format!("dunlin stopped (pid {pid}) in {took_ms} ms\n"))?;
-    Ok(ExitCode::Ok)
+    Ok(ControlAnswer::done(json!({ "pid": pid, "took_ms": took_ms })))
 }
 
 /// How often is looked whether the server is gone, and how often is said that it is not.
@@ -110,7 +116,6 @@ fn bar(stopping: &Json) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn progress_says_what_the_server_said_and_no_more() {

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 /// Load a running server, and verify what comes back.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: dunlin bench survive --do reload --times 3")]
+#[command(after_help = "Examples:
+  dunlin bench im                  # a server that runs here
+  dunlin bench survive --do reload --times 3
+  dunlin help bench rate           # what a mode takes")]
 pub(crate) struct Bench {
     #[command(subcommand)]
     pub(crate) mode: Mode,
@@ -41,7 +44,9 @@ pub(crate) struct Where {
 ///
 /// Every byte is compared. Exit code 1 if a promise was broken: each is named on a line.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: dunlin bench echo --url ws://127.0.0.1:9502 --connections 500")]
+#[command(after_help = "Examples:
+  dunlin bench echo --url ws://127.0.0.1:9502 --connections 500
+  dunlin bench echo --url ws://127.0.0.1:9502 --depth 16 --json | jq .parts")]
 pub(crate) struct Echo {
     #[command(flatten)]
     pub(crate) load: Load,
@@ -57,7 +62,9 @@ pub(crate) struct Echo {
 ///
 /// The time of each begins when it was due, whether or not the ones before it were answered.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: dunlin bench rate --url ws://127.0.0.1:9502 --rate 50000")]
+#[command(after_help = "Examples:
+  dunlin bench rate --url ws://127.0.0.1:9502 --rate 50000
+  dunlin bench rate --url ws://127.0.0.1:9502 --rate 1000 --size 4096 --duration 30s")]
 pub(crate) struct Rate {
     #[command(flatten)]
     pub(crate) load: Load,
@@ -74,7 +81,8 @@ pub(crate) struct Rate {
 /// One connection sends, the next behind the last delivery of the one before. Each connection must get
 /// each message once, in order.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: dunlin bench fanout --url ws://127.0.0.1:9502 --connections 1000")]
+#[command(after_help = "Examples:
+  dunlin bench fanout --url ws://127.0.0.1:9502 --connections 1000")]
 pub(crate) struct Fanout {
     /// Connections that get each message
     #[arg(long, value_name = "N", default_value_t = 1_000,
@@ -92,9 +100,8 @@ pub(crate) struct Fanout {
 
 /// Connects and upgrades, so many at once, again and again.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example: dunlin bench connect --url ws://127.0.0.1:9502 --connections 5000"
-)]
+#[command(after_help = "Examples:
+  dunlin bench connect --url ws://127.0.0.1:9502 --connections 5000")]
 pub(crate) struct Connect {
     /// Connections of a round; then all are closed
     #[arg(long, value_name = "N", default_value_t = 1_000,
@@ -140,7 +147,10 @@ pub(crate) struct Message {
 /// Exit code 1 if a promise was broken: each is named on a line. The server's rate limits must allow
 /// what is sent: docs/performance.md names the keys.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: dunlin bench im --connections 100 --only send --depth 16")]
+#[command(after_help = "Examples:
+  dunlin bench im
+  dunlin bench im --connections 100 --only send --depth 16
+  dunlin bench im --only rate --rate 5000 --secret-file /etc/dunlin/secret")]
 pub(crate) struct Im {
     #[command(flatten)]
     pub(crate) load: Load,
@@ -196,8 +206,10 @@ pub(crate) enum ImPart {
 /// knows what it has to get. The server must run in the open login mode. Exit code 1 if a promise was
 /// broken: each is named on a line.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: dunlin bench survive --connections 1000 --rate 5000 \
-                        --do reload,kill-worker --every 1s --times 20")]
+#[command(after_help = "Examples:
+  dunlin bench survive --do reload
+  dunlin bench survive --connections 1000 --rate 5000 --do reload,kill-worker --times 20
+  dunlin bench survive --do upgrade,balance,drain --every 500ms --max-stall 2s")]
 pub(crate) struct Survive {
     /// Clients
     #[arg(long, value_name = "N", default_value_t = 100,
