@@ -9,6 +9,7 @@ use dunlin_im::ImApp;
 use dunlin_server::config::Config;
 use dunlin_server::control::ControlAnswer;
 use dunlin_server::exit::ExitCode;
+use dunlin_server::privileges::Privileges;
 use dunlin_server::settings::{Setting, Settings, Value, duration_text, size_text};
 use serde_json::{Value as Json, json};
 use std::fmt::Write;
@@ -25,6 +26,7 @@ pub(crate) fn run(flags: &Check) -> Result<ExitCode, Failure> {
 
 fn settings(flags: &Check) -> Result<Settings, Failure> {
     let config = Config::from_settings(Sources::new(&flags.settings)?.settings()?)?;
+    Privileges::check(&config)?;
     // As `serve` does, so that what passes here starts there.
     let _app =
         ImApp::new(&config.settings).map_err(|error| Failure::bad_usage(error.to_string()))?;

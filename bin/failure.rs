@@ -4,6 +4,7 @@ use dunlin_server::config::ConfigError;
 use dunlin_server::control::ControlError;
 use dunlin_server::exit::ExitCode;
 use dunlin_server::logging::LogError;
+use dunlin_server::privileges::PrivilegesError;
 use dunlin_server::settings::SettingsError;
 use std::fmt;
 
@@ -41,6 +42,12 @@ impl From<SettingsError> for Failure {
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         Self::bad_usage(error.to_string())
+    }
+}
+
+impl From<PrivilegesError> for Failure {
+    fn from(error: PrivilegesError) -> Self {
+        Self { code: error.exit_code(), line: error.to_string() }
     }
 }
 

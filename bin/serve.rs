@@ -9,6 +9,7 @@ use dunlin_server::Server;
 use dunlin_server::config::Config;
 use dunlin_server::exit::ExitCode;
 use dunlin_server::logging;
+use dunlin_server::privileges::Privileges;
 
 /// Runs the server until it stops. Forked processes end inside, too: each leaves in its own way.
 pub(crate) fn run(flags: &Serve) -> Result<ExitCode, Failure> {
@@ -17,6 +18,13 @@ pub(crate) fn run(flags: &Serve) -> Result<ExitCode, Failure> {
         sources = sources.daemonize();
     }
     let config = Config::from_settings(sources.settings()?)?;
+    let privileges = Privileges::enter(&config)?;
+    if let Some(user) = privileges.user() {
+        // At the next reload it is this user who reads it.
+        sources.settings().map_err(|failure| {
+            Failure::bad_usage(format!("{failure}; server.user {user:?} has to read it, too"))
+        })?;
+    }
     let app =
         ImApp::new(&config.settings).map_err(|error| Failure::bad_usage(error.to_string()))?;
     logging::set_role("master");

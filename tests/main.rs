@@ -28,6 +28,7 @@ mod once;
 mod order;
 mod outside;
 mod presence;
+mod privileges;
 mod protocol_table;
 mod proxies;
 mod redis;

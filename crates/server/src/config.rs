@@ -8,10 +8,11 @@ mod checks;
 mod error;
 mod log;
 
-use self::checks::{admin_listen, check_output, check_pool, listen, trusted_proxies};
+use self::checks::{admin_listen, check_output, check_pool, group, listen, named, trusted_proxies};
 pub use self::error::ConfigError;
 pub use self::log::{LogConfig, LogFormat};
 use crate::http::TrustedProxies;
+use crate::run_dir::RunDir;
 use crate::settings::{KeyKind, KeySpec, Settings};
 use crate::upgrade;
 use std::net::SocketAddr;
@@ -35,6 +36,10 @@ pub struct Config {
     pub run_dir: PathBuf,
     /// Whether to leave the terminal once ready.
     pub daemonize: bool,
+    /// The user that a server becomes which root starts; `None`: it stays who it is.
+    pub user: Option<String>,
+    /// Its group, where it is not the user's own.
+    pub group: Option<String>,
     /// Connections the kernel queues for each listener.
     pub backlog: i32,
     /// Connections of one client address, over all workers; 0 for any number.
@@ -146,6 +151,8 @@ pub const SERVER_KEYS: &[KeySpec] = &[
     ),
     restart("server.run_dir", KeyKind::Path, "\"\"", "The run directory; empty finds one."),
     restart("server.daemonize", KeyKind::Bool, "false", "Leave the terminal once ready."),
+    restart("server.user", KeyKind::Text, "\"\"", "Who the server becomes where root starts it."),
+    restart("server.group", KeyKind::Text, "\"\"", "Its group; empty is the user's own."),
     restart(
         "server.backlog",
         KeyKind::Count { min: 1, max: 65_535 },
@@ -368,7 +375,10 @@ impl Config {
         let run_dir = match (running, absolute(&settings, "server.run_dir")?) {
             (Some(running), _) => PathBuf::from(&running.run_dir),
             (None, Some(path)) => path,
-            (None, None) => crate::run_dir::RunDir::locate(None).path().to_owned(),
+            (None, None) if settings.text("server.user").is_empty() => {
+                RunDir::locate(None).path().to_owned()
+            }
+            (None, None) => RunDir::of_a_service().path().to_owned(),
         };
         Ok(Self {
             listen: listen(&settings)?,
@@ -381,6 +391,8 @@ impl Config {
             task_workers: bounded(settings.count("server.task_workers")),
             run_dir,
             daemonize: settings.bool("server.daemonize"),
+            user: named(&settings, "server.user"),
+            group: group(&settings)?,
             backlog: bounded(settings.count("server.backlog")),
             max_connections_per_ip: bounded(settings.count("server.max_connections_per_ip")),
             accept_rate: bounded(settings.count("server.accept_rate")),

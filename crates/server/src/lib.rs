@@ -51,6 +51,7 @@ mod marks;
 mod master;
 pub mod outbox;
 pub mod peers;
+pub mod privileges;
 pub mod process;
 pub mod run_dir;
 pub mod scoreboard;

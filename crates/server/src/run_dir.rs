@@ -64,6 +64,18 @@ impl RunDir {
         Self { path: path.components().collect() }
     }
 
+    /// Where a server that root starts and that becomes another user (`server.user`) finds its
+    /// directory, whoever asks: the first of `$RUNTIME_DIRECTORY`, else `/run/dunlin`. Not where
+    /// `$XDG_RUNTIME_DIR` leads: that is for one user alone, and not this one.
+    #[must_use]
+    pub fn of_a_service() -> Self {
+        let variable = |name: &str| match name {
+            "RUNTIME_DIRECTORY" => std::env::var_os(name),
+            _ => None,
+        };
+        Self::locate(Some(&automatic(variable, Uid::from_raw(0))))
+    }
+
     /// The directory itself.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -143,6 +155,24 @@ impl RunDir {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
             Err(source) => Err(RunDirError::Make { path: self.path.clone(), source }),
         }
+    }
+
+    /// As root, for a server that will be another user: makes the directory if it is missing, and gives
+    /// it to that user if it is root's. Anything else there is not touched; `occupy` refuses it.
+    pub(crate) fn give_to(&self, user: u32, group: u32) -> Result<(), RunDirError> {
+        self.make()?;
+        // What is opened is what is given away, whatever has the name by then.
+        let opened = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW)
+            .open(&self.path);
+        let Ok(directory) = opened else { return Ok(()) };
+        let fail = |source| RunDirError::Inspect { path: self.path.clone(), source };
+        let found = directory.metadata().map_err(fail)?;
+        if found.uid() == 0 && found.mode() & PERMISSIONS == MODE {
+            std::os::unix::fs::fchown(&directory, Some(user), Some(group)).map_err(fail)?;
+        }
+        Ok(())
     }
 
     fn check(&self) -> Result<(), RunDirError> {

@@ -1,13 +1,14 @@
 //! The single entry: an application and a config in, an exit code out.
 //!
-//! Knows the order in which a server comes into being: check → daemonize → run directory → listeners →
-//! shared memory → master. What fails, fails before anything is forked, and leaves nothing behind.
+//! Knows the order in which a server comes into being: check → act as its user → daemonize → run
+//! directory → listeners → privileges dropped → shared memory → master. What fails, fails before anything is forked, and leaves nothing behind.
 
 use crate::app::App;
 use crate::config::Config;
 use crate::exit::ExitCode;
 use crate::layout::Layout;
 use crate::master::{self, ConfigSource, Master, Parts};
+use crate::privileges::{PreparationError, Privileges, PrivilegesError};
 use crate::process::{self, AddedProcess};
 use crate::run_dir::RunDir;
 use crate::settings::Settings;
@@ -18,6 +19,8 @@ use crate::upgrade::{self, Purpose, Start};
 use crate::wiring::Wiring;
 use std::fmt;
 use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
 
 /// Bytes a mailbox holds, where the kernel lets us (`net.core.wmem_max`).
 const MAILBOX_BYTES: usize = 4 << 20;
@@ -51,6 +54,8 @@ pub(crate) enum StartError {
     )]
     NoDescriptors { limit: u64, others: u64 },
     #[error("{0}")]
+    Privileges(#[from] PrivilegesError),
+    #[error("{0}")]
     RunDir(#[from] crate::run_dir::RunDirError),
     #[error("{0}")]
     Listen(#[from] master::ListenError),
@@ -60,6 +65,24 @@ pub(crate) enum StartError {
     System { what: &'static str, source: io::Error },
     #[error("{0}")]
     Children(String),
+}
+
+/// What is listened on.
+struct Bound {
+    addresses: Vec<SocketAddr>,
+    admin_addresses: Vec<SocketAddr>,
+    /// By slot.
+    listeners: Vec<Vec<RawFd>>,
+}
+
+/// Preparing is no deed of its own to who reads the line.
+impl From<PreparationError> for StartError {
+    fn from(error: PreparationError) -> Self {
+        match error {
+            PreparationError::Privileges(error) => error.into(),
+            PreparationError::RunDir(error) => error.into(),
+        }
+    }
 }
 
 impl<A: App> Server<A> {
@@ -124,6 +147,14 @@ impl<A: App> Server<A> {
     }
 
     fn start(self) -> ExitCode {
+        let privileges = match Privileges::enter(&self.config) {
+            Ok(privileges) => privileges,
+            Err(error) => {
+                let code = error.exit_code();
+                print_outcome(Err(error.to_string()));
+                return code;
+            }
+        };
         let daemonize = self.config.daemonize;
         // Where the log is standard error too, the one line for people is enough.
         let logs_elsewhere = self.config.log.file.is_some();
@@ -146,7 +177,7 @@ impl<A: App> Server<A> {
         }
         let announce = std::rc::Rc::new(std::cell::RefCell::new(announce));
         let told = announce.clone();
-        let ended = self.live(Box::new(move |outcome| (told.borrow_mut())(outcome)));
+        let ended = self.live(&privileges, Box::new(move |outcome| (told.borrow_mut())(outcome)));
         match ended {
             Ok(()) => ExitCode::Ok,
             Err(StartError::Children(_)) => ExitCode::Failed,
@@ -162,6 +193,7 @@ impl<A: App> Server<A> {
 
     pub(crate) fn live(
         self,
+        privileges: &Privileges,
         announce: Box<dyn FnMut(Result<String, String>)>,
     ) -> Result<(), StartError> {
         let system = |what| move |source| StartError::System { what, source };
@@ -172,9 +204,13 @@ impl<A: App> Server<A> {
         signals::register(&master::all_signals())
             .map_err(system("the signal handlers cannot be set"))?;
         let descriptors = self.check_descriptors()?;
-        let run_dir = RunDir::locate(Some(self.config.run_dir.as_path())).occupy()?;
+        let run_dir = RunDir::locate(Some(self.config.run_dir.as_path()));
+        privileges.prepare(&run_dir)?;
+        let run_dir = run_dir.occupy()?;
         let made = self.layout(descriptors).and_then(|layout| {
-            let (shared, wiring) = self.make_shared(&layout)?;
+            let bound = privileges.with_root(|| self.bind())??;
+            privileges.give_up()?;
+            let (shared, wiring) = self.make_shared(&layout, bound)?;
             Ok((layout, shared, wiring))
         });
         let (layout, shared, wiring) = match made {
@@ -273,7 +309,8 @@ impl<A: App> Server<A> {
         Ok(Layout::new(sizes, columns, &areas, self.app.layout_version())?)
     }
 
-    fn make_shared(&self, layout: &Layout) -> Result<(Shared, Wiring), StartError> {
+    /// The listeners of every slot, and where they are.
+    fn bind(&self) -> Result<Bound, StartError> {
         let config = &self.config;
         let bind = |addresses| master::bind_all(addresses, config.workers, config.backlog);
         let (addresses, mut listeners) = bind(&config.listen)?;
@@ -281,6 +318,11 @@ impl<A: App> Server<A> {
         for (slot, more) in listeners.iter_mut().zip(for_admins) {
             slot.extend(more);
         }
+        Ok(Bound { addresses, admin_addresses, listeners })
+    }
+
+    fn make_shared(&self, layout: &Layout, bound: Bound) -> Result<(Shared, Wiring), StartError> {
+        let Bound { addresses, admin_addresses, listeners } = bound;
         let shared = match self.rehearses {
             true => Shared::create_unreserved(layout)?,
             false => Shared::create(layout)?,

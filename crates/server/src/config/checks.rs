@@ -49,6 +49,22 @@ pub(super) fn trusted_proxies(settings: &Settings) -> Result<TrustedProxies, Con
     })
 }
 
+/// A text that is not empty.
+pub(super) fn named(settings: &Settings, key: &str) -> Option<String> {
+    let text = settings.text(key);
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// The group of the user that the server becomes.
+pub(super) fn group(settings: &Settings) -> Result<Option<String>, ConfigError> {
+    let group = named(settings, "server.group");
+    if group.is_some() && named(settings, "server.user").is_none() {
+        let origin = settings.origin("server.group").to_string();
+        return Err(ConfigError::GroupAlone { origin });
+    }
+    Ok(group)
+}
+
 pub(super) fn check_pool(settings: &Settings) -> Result<(), ConfigError> {
     let pool = settings.size("table.receive_pool");
     let message = settings.size("websocket.max_message");

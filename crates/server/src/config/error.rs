@@ -72,6 +72,12 @@ pub enum ConfigError {
         /// The largest message.
         message: u64,
     },
+    /// A group is named, and nobody who is to be in it.
+    #[error("{origin}: server.group is set without server.user; name the user, too")]
+    GroupAlone {
+        /// Where it was written.
+        origin: String,
+    },
     /// A single connection could take what all have together.
     #[error(
         "{origin}: websocket.send_buffer_total is {total} bytes, but must be at least {TOTAL_OUTPUTS} \

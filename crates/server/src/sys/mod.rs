@@ -16,6 +16,7 @@ pub(crate) mod fork;
 pub(crate) mod inherit;
 pub(crate) mod limits;
 pub(crate) mod packet;
+pub(crate) mod privileges;
 pub(crate) mod signals;
 pub(crate) mod socket;
 pub(crate) mod unix_socket;

@@ -13,6 +13,7 @@ use crate::clock;
 use crate::config::LogConfig;
 use crate::exit::ExitCode;
 use crate::logging;
+use crate::privileges::Privileges;
 use crate::server::Server;
 use crate::shared::Shared;
 use crate::sys::fork::{self, Descriptors, Forked};
@@ -105,12 +106,13 @@ impl<A: App> Server<A> {
                 fork::die_with(parent);
                 let lived =
                     fork::unblock_signals().map_err(|error| error.to_string()).and_then(|()| {
-                        self.live(Box::new(move |outcome| {
+                        let announce = Box::new(move |outcome: Result<String, String>| {
                             let (Ok(line) | Err(line)) = outcome;
                             // Whoever waits for it looks for the word `ready`.
                             let _ = theirs.write_all(format!("{line}\n").as_bytes());
-                        }))
-                        .map_err(|error| error.to_string())
+                        });
+                        // Who runs it has no privileges any more.
+                        self.live(&Privileges::kept(), announce).map_err(|error| error.to_string())
                     });
                 if let Err(sentence) = &lived {
                     let _ = writeln!(io::stderr(), "dunlin: {sentence}");
