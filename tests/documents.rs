@@ -1,6 +1,7 @@
 //! What is written about the program against what the program is.
 
 mod book;
+mod quoted;
 
 use crate::architecture::{collect, read, root, shown};
 use crate::lifecycle::STATUS_FIELDS;

@@ -41,4 +41,5 @@ mod support;
 mod survive;
 mod timeouts;
 mod tokens;
+mod tutorials;
 mod upgrade;
