@@ -11,6 +11,7 @@ mod authorise;
 mod backend;
 mod balance;
 mod bench;
+mod browser;
 mod command_line;
 mod config;
 mod config_file;

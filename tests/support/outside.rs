@@ -52,6 +52,17 @@ pub(crate) const NODE: Outside = Outside {
     install: "npm install --prefix tests/outside",
 };
 
+/// Debian's Chromium, driven from Node.
+pub(crate) const BROWSER: Outside = Outside {
+    script: "browser.mjs",
+    probe: [
+        "-e",
+        "require.resolve('playwright-core'); require('fs').accessSync(process.env.CHROMIUM ?? '/usr/bin/chromium')",
+    ],
+    install: "apt-get install chromium; npm install --prefix tests/outside",
+    ..NODE
+};
+
 impl Outside {
     /// Runs a scenario against a server; it must end well.
     pub(crate) fn plays(self, scenario: &str, server: &Server) {
@@ -81,8 +92,8 @@ impl Outside {
         let there = probe.is_ok_and(|output| output.status.success());
         assert!(
             there,
-            "{} with its WebSocket library is missing. Install it with `{}`, or run .ci/run, which does.",
-            self.program, self.install
+            "what {} needs for {} is missing. Install it with `{}`, or run .ci/run, which does.",
+            self.program, self.script, self.install
         );
     }
 }

@@ -13,6 +13,7 @@ use crate::http;
 use crate::methods;
 use crate::online::desk::TICK;
 use crate::online::{self, Online};
+use crate::page;
 use crate::protocol::notification::{self, Hello, Reconnect};
 use crate::session;
 use crate::tables::{self, AuthCount, Sizes, Tables};
@@ -225,10 +226,7 @@ impl App for ImApp {
         json!({
             "sessions": {"logged_in": logged_in},
             "auth": {
-                "mode": match self.config.auth.mode {
-                    Mode::Open => "open",
-                    Mode::Token => "token",
-                },
+                "mode": self.config.auth.mode.word(),
                 "keys": self.keyring.len(),
                 "logins": self.tables().counted(AuthCount::LoggedIn),
                 "refused": self.tables().counted(AuthCount::Refused),
@@ -365,6 +363,7 @@ impl App for ImApp {
             &request.path,
             request.arrival.door,
             context.is_stopping(),
+            page::front(&self.config),
         ))
     }
 

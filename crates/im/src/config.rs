@@ -300,6 +300,7 @@ pub const IM_KEYS: &[KeySpec] = &[
         "\"\"",
         "The file of the HTTP API's key; empty: one is made in the run directory.",
     ),
+    reload("http.page", KeyKind::Bool, "true", "Whether `GET /` is the chat page."),
 ];
 
 const fn reload(
@@ -351,6 +352,8 @@ pub struct ImConfig {
     pub backend: BackendConfig,
     /// The Redis of the online list.
     pub redis: RedisConfig,
+    /// Whether there is a chat page.
+    pub page: bool,
     /// `websocket.max_message`, told to clients.
     pub max_message_bytes: u64,
 }
@@ -416,6 +419,7 @@ impl ImConfig {
             auth: AuthConfig::from_settings(settings)?,
             backend: BackendConfig::from_settings(settings)?,
             redis: RedisConfig::from_settings(settings)?,
+            page: settings.bool("http.page"),
             max_message_bytes: settings.size("websocket.max_message"),
         })
     }
@@ -515,6 +519,7 @@ mod tests {
                 max_changes: 16_384,
                 max_queries: 256,
             },
+            page: true,
             max_message_bytes: MIB,
         };
         assert_eq!(config, expected);

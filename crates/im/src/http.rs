@@ -15,11 +15,18 @@ pub(crate) fn no_such_path() -> Response {
     Response::text(404, "not found: the IM is on /ws\n")
 }
 
-/// The answer to a plain request; `stopping`: the server takes no new connections any more.
-pub(crate) fn respond(method: &str, path: &str, door: Door, stopping: bool) -> Response {
+/// The answer to a plain request; `stopping`: the server takes no new connections any more; `front`: what
+/// a browser gets that opens the server.
+pub(crate) fn respond(
+    method: &str,
+    path: &str,
+    door: Door,
+    stopping: bool,
+    front: fn() -> Response,
+) -> Response {
     let answer = match path {
         "/" | "/ws" if door == Door::Admin => return no_such_path(),
-        "/" => || Response::text(200, WELCOME),
+        "/" => front,
         "/readyz" if stopping => || Response::text(503, "stopping\n").header("Retry-After", "1"),
         "/healthz" | "/readyz" => || Response::text(200, "ok\n"),
         "/ws" => {
@@ -33,7 +40,11 @@ pub(crate) fn respond(method: &str, path: &str, door: Door, stopping: bool) -> R
     }
 }
 
-/// What a person sees who opens the server in a browser.
+/// What a browser gets where there is no chat page.
+pub(crate) fn welcome() -> Response {
+    Response::text(200, WELCOME)
+}
+
 const WELCOME: &str = "\
 dunlin: an instant-messaging server
 
@@ -42,8 +53,8 @@ Connect with a WebSocket to /ws on this address (ws://HOST:PORT/ws) and speak JS
   -> {\"id\":1,\"method\":\"login\",\"params\":{\"user\":\"ann\",\"device\":{\"id\":\"d1\"}}}
   -> {\"id\":2,\"method\":\"send\",\"params\":{\"to\":{\"user\":\"bob\"},\"body\":\"hello\"}}
 
-The protocol is described in docs/protocol.md of the source;
-crates/im/examples/browser_console.md is a client to paste into this browser's console.
+The protocol is described in docs/protocol.md of the source, with a client in JavaScript beside it. There
+is a chat page at this place where the config says `http.page = true`.
 ";
 
 #[cfg(test)]
@@ -72,25 +83,28 @@ mod tests {
             ("GET", "/ws/", 404),
         ] {
             assert_eq!(
-                respond(method, path, Door::Public, false).status,
+                respond(method, path, Door::Public, false, welcome).status,
                 status,
                 "{method} {path}"
             );
         }
-        assert_eq!(respond("GET", "/healthz", Door::Public, false).body, b"ok\n");
+        assert_eq!(respond("GET", "/healthz", Door::Public, false, welcome).body, b"ok\n");
         assert_eq!(
-            header(&respond("GET", "/ws", Door::Public, false), "Upgrade"),
+            header(&respond("GET", "/ws", Door::Public, false, welcome), "Upgrade"),
             Some("websocket")
         );
-        assert_eq!(header(&respond("POST", "/", Door::Public, false), "Allow"), Some("GET, HEAD"));
-        assert_eq!(respond("GET", "/readyz", Door::Public, true).status, 503);
-        assert_eq!(respond("GET", "/healthz", Door::Public, true).status, 200);
+        assert_eq!(
+            header(&respond("POST", "/", Door::Public, false, welcome), "Allow"),
+            Some("GET, HEAD")
+        );
+        assert_eq!(respond("GET", "/readyz", Door::Public, true, welcome).status, 503);
+        assert_eq!(respond("GET", "/healthz", Door::Public, true, welcome).status, 200);
         let takes = |path| takes_upgrade(path, Door::Public);
         assert!(takes("/ws") && takes("/") && !takes("/wss"));
         // Where who runs the server has a door of its own, nobody else is served there.
         assert!(!takes_upgrade("/ws", Door::Admin) && !takes_upgrade("/", Door::Admin));
         for (path, status) in [("/", 404), ("/ws", 404), ("/healthz", 200), ("/readyz", 200)] {
-            assert_eq!(respond("GET", path, Door::Admin, false).status, status, "{path}");
+            assert_eq!(respond("GET", path, Door::Admin, false, welcome).status, status, "{path}");
         }
     }
 }

@@ -86,6 +86,7 @@ mod limits;
 pub mod message_id;
 mod methods;
 pub mod online;
+mod page;
 mod presence;
 pub mod protocol;
 pub mod rate;

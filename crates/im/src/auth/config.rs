@@ -39,6 +39,16 @@ pub enum Mode {
     Token,
 }
 
+impl Mode {
+    /// As the config writes it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Token => "token",
+        }
+    }
+}
+
 /// A key as it is configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyConfig {
