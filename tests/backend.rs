@@ -278,6 +278,29 @@ fn a_full_queue_refuses_the_newest_and_the_list_puts_it_right() {
     assert!(u64::try_from(distinct.len()).expect("few") < last, "the numbers tell: {seqs:?}");
 }
 
+/// More than two pages: a backend that read the first alone would forget the rest.
+#[test]
+fn a_boot_of_many_comes_in_pages_that_together_are_everybody() {
+    const USERS: usize = 600;
+    let (first, second) = (Backend::start(), Backend::start());
+    let server = starter(&first, "").start();
+    first.wait_for_boot("start");
+    let users: Vec<_> =
+        (0..USERS).map(|number| server.client().login(&format!("user-{number}"))).collect();
+    server.dir().write_config(&config(&second, ""));
+    assert_eq!(server.verb(&["reload"]).code, Some(0));
+    let mut online = second.wait_for_boot("reload");
+    online.sort_unstable();
+    online.dedup();
+    assert_eq!(online.len(), USERS, "each user stands in a page");
+    let told = second.told_of("boot");
+    let pages: Vec<u64> = told.iter().filter_map(|page| page["page"].as_u64()).collect();
+    assert!(pages.windows(2).all(|two| two[1] == two[0] || two[1] == two[0] + 1), "{pages:?}");
+    assert_eq!(pages.last(), Some(&2), "{pages:?}");
+    assert!(told.iter().all(|page| page["online"].as_array().is_some_and(|all| all.len() <= 250)));
+    drop(users);
+}
+
 #[test]
 fn a_reload_may_name_another_backend_and_a_bad_one_changes_nothing() {
     let (first, second) = (Backend::start(), Backend::start());

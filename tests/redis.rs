@@ -1,5 +1,6 @@
 //! The online list over several nodes, with a real Redis that is killed, frozen and flushed.
 
+use crate::support::api::Api;
 use crate::support::redis::Redis;
 use crate::support::server::{Starter, dunlin};
 use crate::support::{Client, Server, process, wait};
@@ -61,6 +62,14 @@ fn nodes_see_each_others_users_until_they_go_or_die() {
         (&json!("p1"), &json!("Pixel"), &json!("phone"))
     );
     sees(&mut ann, "bob", true);
+    // The HTTP API answers over all nodes as well.
+    let asked = Api::of(&here).read("/api/presence?user=ann&user=bob&user=nobody");
+    let online = |user: &str| asked["users"][user]["online"].clone();
+    assert_eq!(
+        [online("ann"), online("bob"), online("nobody")],
+        [json!(true), json!(true), json!(false)]
+    );
+    assert_eq!(asked["users"]["ann"]["devices"][0]["model"], "Pixel", "{asked}");
     // Who is on both nodes has the devices of both.
     let ann_here = here.client().login("ann");
     wait::until("both devices", || {

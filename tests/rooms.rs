@@ -187,8 +187,36 @@ fn a_thousand_members_hear_a_message_each_once() {
         }
     }
     assert_eq!(members(ann, "square").len(), MEMBERS);
+    much_mail_is_delivered_in_parts(&server, &mut clients);
     drop(clients);
     server.wait_until("everybody has left", |status| {
         status.number("/rooms/members") == 0 && status.number("/rooms/used") == 0
     });
+}
+
+/// What waits for thousands of recipients is not sent in one turn: others of that worker have theirs between.
+fn much_mail_is_delivered_in_parts(server: &Server, clients: &mut [Client]) {
+    const MESSAGES: usize = 20;
+    let (ann, others) = clients.split_first_mut().expect("a thousand");
+    let there = 1 - server.worker_of(ann);
+    let full = format!("/workers/{there}/turns_full");
+    let (before, pid) = (server.status().number(&full), server.status().worker_pid(there));
+    let hearers = server.status().number(&format!("/workers/{there}/connections"));
+    process::signal("STOP", pid);
+    for round in 0..MESSAGES {
+        assert_eq!(send(ann, "square", &json!(round)), others.len() as u64);
+    }
+    process::signal("CONT", pid);
+    for other in others {
+        for round in 0..MESSAGES {
+            assert_eq!(other.message_body(), round);
+        }
+    }
+    // About 500 hear on that worker, each a message of every packet; a turn ends after 2,048 of them.
+    let turns = hearers * MESSAGES as u64 / 2_048;
+    let counted = server.status().number(&full) - before;
+    assert!(
+        turns > 1 && counted >= turns / 2,
+        "{counted} of some {turns} turns, {hearers} hearers"
+    );
 }

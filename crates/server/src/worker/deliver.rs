@@ -105,6 +105,7 @@ impl<A: App> Worker<'_, A> {
                     }
                     recipients += marked.here.len() + marked.elsewhere.len();
                     if recipients >= RECIPIENTS_PER_TURN {
+                        self.core.row.add(Cell::TurnsFull, 1);
                         break;
                     }
                 }
