@@ -2,6 +2,7 @@
 //! (`examples` checks that each can be typed).
 
 use crate::bench::flags::Bench;
+use crate::chat::flags::Chat;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use std::path::PathBuf;
@@ -35,6 +36,7 @@ pub(crate) enum Verb {
     Upgrade(Upgrade),
     Balance(Balance),
     Drain(Drain),
+    Chat(Chat),
     Bench(Bench),
     Token(Token),
     Completions(Completions),

@@ -21,6 +21,11 @@ impl Failure {
         Self { code: ExitCode::Failed, line: line.into() }
     }
 
+    /// It ended so.
+    pub(crate) fn with_code(code: ExitCode, line: impl Into<String>) -> Self {
+        Self { code, line: line.into() }
+    }
+
     /// Flags or config are wrong; nothing was begun.
     pub(crate) fn bad_usage(line: impl Into<String>) -> Self {
         Self { code: ExitCode::BadUsage, line: line.into() }

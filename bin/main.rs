@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod chat;
 mod check;
 mod cli;
 mod control;
@@ -58,6 +59,7 @@ fn run(verb: &Verb) -> Result<ExitCode, Failure> {
         Verb::Upgrade(upgrade) => control::upgrade(upgrade),
         Verb::Balance(balance) => control::balance(balance),
         Verb::Drain(drain) => control::drain(drain),
+        Verb::Chat(chat) => chat::run(chat),
         Verb::Bench(bench) => bench::run(bench),
         Verb::Token(token) => token::run(token),
         Verb::Completions(completions) => manual::completions(completions),

@@ -14,7 +14,7 @@ const ARROWS: [(&str, &str, &[&str]); 4] = [
 ];
 
 /// Who may use which crates of others; what is not here nobody may.
-const FENCE: [(&[&str], &[&str]); 7] = [
+const FENCE: [(&[&str], &[&str]); 8] = [
     // `nix` and `loom`: the table maps its kept descriptor, and checks its protocols.
     (&["dunlin-table"], &["shared_memory", "nix", "loom"]),
     (
@@ -39,6 +39,8 @@ const FENCE: [(&[&str], &[&str]); 7] = [
     (&["dunlin"], &["ratatui", "indicatif", "hdrhistogram"]),
     // What `bench` loads a server with: sockets of its own, and signals to the server's processes.
     (&["dunlin"], &["mio", "nix", "socket2"]),
+    // What `chat` speaks with, tests as a client and as the server that is made to lie, too.
+    (&["dunlin"], &["tungstenite", "rustls", "rustls-native-certs", "jiff"]),
     (
         &["dunlin-table", "dunlin-server", "dunlin-im", "dunlin"],
         &["serde", "serde_json", "thiserror", "tracing", "getrandom"],
@@ -50,8 +52,7 @@ const IN_TESTS: [(&str, &[&str]); 4] = [
     ("dunlin-table", &["proptest"]),
     ("dunlin-server", &["proptest", "tempfile", "clap", "tracing-subscriber"]),
     ("dunlin-im", &["proptest", "tempfile", "clap", "tracing-subscriber"]),
-    // tungstenite as a client, and as the server that is made to lie.
-    ("dunlin", &["proptest", "tempfile", "tungstenite"]),
+    ("dunlin", &["proptest", "tempfile"]),
 ];
 
 /// The two rooms where unsafe code lives; and what shows and tests the table between processes, which

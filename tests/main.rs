@@ -12,6 +12,7 @@ mod backend;
 mod balance;
 mod bench;
 mod browser;
+mod chat;
 mod command_line;
 mod config;
 mod config_file;

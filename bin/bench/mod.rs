@@ -2,7 +2,7 @@
 //!
 //! Each mode has a folder. Knows the protocol as a client does; nothing of how a server works inside.
 
-mod client;
+pub(crate) mod client;
 pub(crate) mod flags;
 mod load;
 mod survive;

@@ -15,6 +15,7 @@ pub(crate) mod process;
 pub(crate) mod raw;
 pub(crate) mod redis;
 pub(crate) mod server;
+pub(crate) mod talker;
 pub(crate) mod wait;
 
 pub(crate) use client::Client;

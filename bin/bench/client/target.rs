@@ -50,7 +50,7 @@ pub(crate) fn read_status(run_dir: &Path) -> Result<String, Failure> {
 }
 
 /// The first address that a status names.
-fn listens(status: &str) -> Result<Target, Failure> {
+pub(crate) fn listens(status: &str) -> Result<Target, Failure> {
     let status: Json = serde_json::from_str(status)
         .map_err(|error| Failure::failed(format!("the status cannot be read: {error}")))?;
     let mut address = status["listen"][0].as_str().and_then(|text| text.parse().ok());
