@@ -2,6 +2,8 @@
 
 mod book;
 mod quoted;
+mod settings;
+mod troubles;
 
 use crate::architecture::{collect, read, root, shown};
 use crate::lifecycle::STATUS_FIELDS;
