@@ -16,6 +16,7 @@ mod chat;
 mod command_line;
 mod config;
 mod config_file;
+mod console;
 mod control;
 mod crash;
 mod documents;

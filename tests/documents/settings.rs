@@ -9,13 +9,13 @@ const BEGIN: &str = "<!-- what follows is made of config/dunlin.toml by a test; 
 /// Set to write the page in place of comparing it.
 const WRITE: &str = "WRITE_DOCS";
 
-/// A table for each section: key, default, whether a reload takes a change, and the comment.
+/// A table for each section: key, default and whether a reload takes a change; the comment.
 fn tables(config: &str) -> String {
     let (mut page, mut section, mut comment) = (String::new(), "", String::new());
     for line in config.lines() {
         if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             section = name;
-            let head = "| key | default | change | means |\n| --- | --- | --- | --- |";
+            let head = "| key, default, change | means |\n| --- | --- |";
             writeln!(page, "\n## {section}\n\n{head}").expect("a string takes all");
         } else if let Some(words) = line.strip_prefix('#') {
             comment.push_str(words);
@@ -23,7 +23,7 @@ fn tables(config: &str) -> String {
             let (means, change) = said(&comment);
             let key = format!("`{section}.{name}`");
             let value = value.replace('|', "\\|");
-            writeln!(page, "| {key} | `{value}` | {change} | {means} |").expect("as before");
+            writeln!(page, "| {key}<br>`{value}`<br>{change} | {means} |").expect("as before");
             comment.clear();
         } else {
             comment.clear();
@@ -50,8 +50,8 @@ fn comments_become_cells() {
         "# Top.\n\n[a]\n# One\n# two <x>. Reload.\nb = \"c|d\"\n# Three. Restart.\ne = 1\n";
     let page = tables(config);
     assert!(page.contains("\n## a\n"), "{page}");
-    assert!(page.contains("| `a.b` | `\"c\\|d\"` | reload | One two &lt;x>. |\n"), "{page}");
-    assert!(page.ends_with("| `a.e` | `1` | restart | Three. |\n"), "{page}");
+    assert!(page.contains("| `a.b`<br>`\"c\\|d\"`<br>reload | One two &lt;x>. |\n"), "{page}");
+    assert!(page.ends_with("| `a.e`<br>`1`<br>restart | Three. |\n"), "{page}");
 }
 
 #[test]
@@ -73,10 +73,10 @@ fn settings_has_every_key_as_the_config_file_has_it() {
 fn what_a_comment_says_of_reloads_is_so() {
     let page = read(&root().join("docs/settings.md"));
     for spec in SERVER_KEYS.iter().chain(IM_KEYS) {
-        let start = format!("| `{}` | ", spec.key);
+        let start = format!("| `{}`<br>", spec.key);
         let row = page.lines().find(|line| line.starts_with(&start));
         let row = row.unwrap_or_else(|| panic!("docs/settings.md has no row for {}", spec.key));
-        let change = if spec.reloadable { " | reload | " } else { " | restart | " };
+        let change = if spec.reloadable { "<br>reload | " } else { "<br>restart | " };
         assert!(row.contains(change), "{row}: reloadable is {}", spec.reloadable);
     }
 }

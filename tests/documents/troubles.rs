@@ -88,7 +88,7 @@ fn keys_that_pages_name_are_there() {
         for word in words {
             let Some((section, name)) = word.split_once('.') else { continue };
             let is_name = name.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_');
-            if !sections.contains(section) || !is_name || ["toml", "rs", "md"].contains(&name) {
+            if !sections.contains(section) || !is_name || ["", "toml", "rs", "md"].contains(&name) {
                 continue;
             }
             let field = format!("/{section}/{name}");

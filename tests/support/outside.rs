@@ -87,7 +87,7 @@ impl Outside {
     }
 
     /// Fails with the command that installs what is missing: a test that skips itself proves nothing.
-    fn must_be_there(self) {
+    pub(crate) fn must_be_there(self) {
         let probe = Command::new(self.program).args(self.probe).current_dir(place()).output();
         let there = probe.is_ok_and(|output| output.status.success());
         assert!(
