@@ -181,6 +181,14 @@ pub trait App: Sized + 'static {
         None
     }
 
+    /// Close codes of the application's own that are counted apart, at most
+    /// [`APP_CODES_MAX`](crate::scoreboard::APP_CODES_MAX): `closed_by_code` of the status. Those of RFC 6455 always are; all
+    /// others are counted together.
+    #[must_use]
+    fn close_codes() -> &'static [u16] {
+        &[]
+    }
+
     /// Media type and body of an answer that the engine itself gives, to a request that does not come to
     /// [`App::request`] (malformed, too large, too late); `None`: the reason as plain text. `target` is
     /// what the client asked for, as far as it can be told. Knows no connection.

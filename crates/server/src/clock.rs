@@ -40,7 +40,7 @@ pub fn unix_ms() -> u64 {
     read_ms(ClockId::CLOCK_REALTIME)
 }
 
-/// Now, on the monotonic clock, in microseconds: for measuring turns.
+/// Now, on the monotonic clock, in microseconds: of the clock of [`now`], for measuring turns.
 #[must_use]
 pub fn now_us() -> u64 {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| {

@@ -32,6 +32,8 @@ pub(crate) struct Layout {
     pub(crate) areas: Places,
     /// Of the application: what its own words mean, as [`crate::App::layout_version`] gives it.
     app_version: u32,
+    /// Of the application: what ended connections are counted by.
+    pub(crate) close_codes: &'static [u16],
     plan: Plan,
 }
 
@@ -80,7 +82,12 @@ impl Layout {
                 .map(|request| (*request, plan.reserve(request.words)))
                 .collect(),
         };
-        Ok(Self { sizes, schema, blocks, areas, app_version, plan })
+        Ok(Self { sizes, schema, blocks, areas, app_version, close_codes: &[], plan })
+    }
+
+    /// The same with the application's close codes.
+    pub(crate) fn telling_apart(self, close_codes: &'static [u16]) -> Self {
+        Self { close_codes, ..self }
     }
 
     /// Words of the whole segment.
@@ -117,6 +124,9 @@ impl Layout {
         add("added processes", processes.join(", "));
         add("words of a process row", scoreboard::ROW_WORDS.to_string());
         add("cells of a process row", format!("{:?}", scoreboard::CELLS));
+        let own = &self.close_codes[..self.close_codes.len().min(scoreboard::APP_CODES_MAX)];
+        add("close codes that are counted", format!("{own:?}"));
+        add("bounds of times", format!("{:?}", scoreboard::BOUNDS_US));
         add("timers", format!("{timers} of {} words", timer::ROW_WORDS));
         add("what the master tells", format!("{TEXT_MAX} B of JSON"));
         for (request, _) in &self.areas.named {

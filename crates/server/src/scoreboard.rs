@@ -4,16 +4,24 @@
 //! half by the process itself only, once per turn; readers never wait, so the status can be read
 //! while a worker is stuck. Figures belong to the slot and go on over its lives.
 
+mod closes;
 mod errand;
+mod histogram;
 
+pub use closes::{APP_CODES_MAX, End};
 pub(crate) use errand::Errand;
+pub use histogram::{BOUNDS_US, Spread, Times};
 
 use crate::clock::Millis;
 use crate::ids::{SlotId, Turn};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Words per process row; a multiple of a cache line, so that two writers never share one.
-pub const ROW_WORDS: usize = 96;
+pub const ROW_WORDS: usize = 176;
+
+/// Where the counts of [`End`]s begin; behind them the two histograms.
+const ENDS: usize = 96;
+const TURN_TIMES: usize = ENDS + closes::WORDS;
 
 /// The word of the whole server that says whose turn it is to take a task; the first is the peak.
 const TASK_TURN: usize = 1;
@@ -166,6 +174,16 @@ cells! {
     StopTold = 89;
     /// Process: turns that ended with connections still to be closed.
     ClosesDelayed = 90;
+    /// Master: how often its process died by a SIGKILL that was not the master's.
+    DeathsKilled = 168;
+    /// Master: how often its process died by any other signal.
+    DeathsCrashed = 169;
+    /// Master: how often its process ended by itself, unasked.
+    DeathsExited = 170;
+    /// Master: how often its process was killed for what it did not do: end its turn or its task, read its pipe.
+    DeathsStuck = 171;
+    /// Master: connections of dead workers that no row named: plain HTTP, handshakes, what was being closed.
+    ClosedForDead = 172;
     /// Timer process: timers and deadlines it has seen armed at its last look.
     TimersArmed = 48;
     /// Timer process: timers and deadlines it has reported due.
@@ -218,6 +236,7 @@ impl ChildState {
 #[derive(Clone, Copy, Debug)]
 pub struct ProcessRow {
     words: &'static [AtomicU64],
+    close_codes: &'static [u16],
 }
 
 impl ProcessRow {
@@ -305,6 +324,7 @@ pub struct Scoreboard {
     words: &'static [AtomicU64],
     workers: usize,
     tasks: usize,
+    close_codes: &'static [u16],
 }
 
 impl Scoreboard {
@@ -314,10 +334,15 @@ impl Scoreboard {
         (1 + workers + tasks + processes) * ROW_WORDS
     }
 
-    /// A scoreboard over zeroed words.
+    /// A scoreboard over zeroed words; `close_codes` are the application's, see [`End`].
     #[must_use]
-    pub fn new(words: &'static [AtomicU64], workers: usize, tasks: usize) -> Self {
-        Self { words, workers, tasks }
+    pub fn new(
+        words: &'static [AtomicU64],
+        workers: usize,
+        tasks: usize,
+        close_codes: &'static [u16],
+    ) -> Self {
+        Self { words, workers, tasks, close_codes }
     }
 
     /// The row of a worker slot. Panics if there is no such slot: slots come from the config.
@@ -410,7 +435,10 @@ impl Scoreboard {
     }
 
     fn row(&self, index: usize) -> ProcessRow {
-        ProcessRow { words: &self.words[index * ROW_WORDS..(index + 1) * ROW_WORDS] }
+        ProcessRow {
+            words: &self.words[index * ROW_WORDS..(index + 1) * ROW_WORDS],
+            close_codes: self.close_codes,
+        }
     }
 }
 
@@ -420,7 +448,12 @@ mod tests {
 
     fn board(workers: usize, tasks: usize, processes: usize) -> Scoreboard {
         let needed = Scoreboard::words_needed(workers, tasks, processes);
-        Scoreboard::new(Box::leak((0..needed).map(|_| AtomicU64::new(0)).collect()), workers, tasks)
+        Scoreboard::new(
+            Box::leak((0..needed).map(|_| AtomicU64::new(0)).collect()),
+            workers,
+            tasks,
+            &[],
+        )
     }
 
     #[test]

@@ -306,7 +306,8 @@ impl<A: App> Server<A> {
             descriptors,
         };
         let (columns, areas) = (self.app.columns(), self.app.areas());
-        Ok(Layout::new(sizes, columns, &areas, self.app.layout_version())?)
+        let layout = Layout::new(sizes, columns, &areas, self.app.layout_version())?;
+        Ok(layout.telling_apart(A::close_codes()))
     }
 
     /// The listeners of every slot, and where they are.

@@ -123,7 +123,12 @@ impl Shared {
             sessions: Sessions::new(layout.schema.clone(), sessions, at.sessions.words(region))?,
             pool: Pool::new(layout.blocks, POOL_BLOCK_BYTES, POOL_GROUPS, at.pool.words(region))?,
             ledger: Ledger::new(at.ledger.words(region)),
-            scoreboard: Scoreboard::new(at.scoreboard.words(region), workers, tasks),
+            scoreboard: Scoreboard::new(
+                at.scoreboard.words(region),
+                workers,
+                tasks,
+                layout.close_codes,
+            ),
             timers: TimerTable::new(at.timers.words(region)),
             peers: Peers::new(at.peers.words(region), workers, descriptors, seed),
             bulletin: Bulletin::new(at.bulletin.words(region)),

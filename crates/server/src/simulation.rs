@@ -154,6 +154,7 @@ impl FakeWorker {
                 heap_words(Scoreboard::words_needed(SLOTS, 0, 0)),
                 SLOTS,
                 0,
+                A::close_codes(),
             ),
             marks: Marks::default(),
             in_turn: false,

@@ -1,6 +1,7 @@
 //! What travels through mailboxes: a closed, versioned enum, several to a packet.
 //!
-//! Knows nothing of who sends or reads it. A packet is a kind byte, then mails one behind the other.
+//! Knows nothing of who sends or reads it. A packet is a kind byte and the time of its cause, then mails one
+//! behind the other.
 //! A packet too large for the socket travels as a parcel: its bytes in a memfd attached to a small
 //! packet that names the connections it is for, so that the reader can mark them before it takes it.
 
@@ -12,9 +13,11 @@ use crate::websocket::{Opcode, REASON_MAX};
 use bincode::{BorrowDecode, Decode, Encode};
 
 /// First byte of a packet: mails follow. Raised when a mail changes its meaning.
-pub(crate) const MAILS: u8 = 0x11;
+pub(crate) const MAILS: u8 = 0x12;
 /// First byte of a packet: the mails are in the attached memfd; a [`ParcelHead`] follows.
 const PARCEL: u8 = 0x91;
+/// Bytes of a packet before its first mail.
+const HEAD_BYTES: usize = 1 + size_of::<u64>();
 
 /// One envelope to a worker slot.
 #[derive(Encode, BorrowDecode, Clone, PartialEq, Debug)]
@@ -130,10 +133,12 @@ impl<'a> Mail<'a> {
         }
     }
 
-    /// Appends the mail to a packet, beginning one if it is empty.
-    pub(crate) fn append_to(&self, packet: &mut Vec<u8>) -> Result<(), CodecError> {
+    /// Appends the mail to a packet, beginning one if it is empty. `cause_us` goes to its head: when the turn
+    /// began in which its mails were caused, in monotonic microseconds; 0: that of the reader will do.
+    pub(crate) fn append_to(&self, packet: &mut Vec<u8>, cause_us: u64) -> Result<(), CodecError> {
         if packet.is_empty() {
             packet.push(MAILS);
+            packet.extend_from_slice(&cause_us.to_le_bytes());
         }
         let writer = VecWriter(packet);
         Ok(bincode::encode_into_writer(self, writer, settings())?)
@@ -185,8 +190,8 @@ impl ParcelHead {
 /// What a packet holds.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Packet<'a> {
-    /// These mails.
-    Mails(Vec<Mail<'a>>),
+    /// These mails, and when the turn began in which they were caused; see [`Mail::append_to`].
+    Mails(Vec<Mail<'a>>, u64),
     /// The memfd that comes with it holds the mails.
     Parcel(ParcelHead),
 }
@@ -197,8 +202,9 @@ pub(crate) enum Packet<'a> {
 /// It is of another version, or cut.
 pub(crate) fn read_packet(packet: &[u8]) -> Result<Packet<'_>, MailError> {
     match packet.split_first() {
-        Some((&MAILS, rest)) => {
-            let mut rest = rest;
+        Some((&MAILS, _)) => {
+            let (head, mut rest) = packet.split_at_checked(HEAD_BYTES).ok_or(MailError::Cut)?;
+            let cause_us = head[1..].try_into().map_or(0, u64::from_le_bytes);
             let mut mails = Vec::with_capacity(1);
             while !rest.is_empty() {
                 let (mail, used) = bincode::borrow_decode_from_slice(rest, settings())
@@ -206,7 +212,7 @@ pub(crate) fn read_packet(packet: &[u8]) -> Result<Packet<'_>, MailError> {
                 mails.push(mail);
                 rest = &rest[used..];
             }
-            Ok(Packet::Mails(mails))
+            Ok(Packet::Mails(mails, cause_us))
         }
         Some((&PARCEL, rest)) => {
             let (head, _) =
@@ -223,7 +229,7 @@ pub(crate) fn recipients_of(packet: &[u8]) -> ParcelHead {
     let mut head = ParcelHead::default();
     match read_packet(packet) {
         Ok(Packet::Parcel(head)) => return head,
-        Ok(Packet::Mails(mails)) => {
+        Ok(Packet::Mails(mails, _)) => {
             for mail in mails {
                 let ParcelHead { recipients, all } = ParcelHead::of(&mail);
                 head.recipients.extend(recipients);
@@ -241,10 +247,10 @@ pub(crate) fn recipients_of(packet: &[u8]) -> ParcelHead {
 pub fn check_packet(packet: &[u8]) {
     let again = |packet: &Packet<'_>| match packet {
         Packet::Parcel(head) => head.packet(),
-        Packet::Mails(mails) => {
-            // An empty packet is none; the kind alone is a packet without mails.
-            let mut packet = vec![MAILS];
-            mails.iter().try_for_each(|mail| mail.append_to(&mut packet)).map(|()| packet)
+        Packet::Mails(mails, cause_us) => {
+            // An empty packet is none; the head alone is a packet without mails.
+            let mut packet = [&[MAILS][..], &cause_us.to_le_bytes()].concat();
+            mails.iter().try_for_each(|mail| mail.append_to(&mut packet, 0)).map(|()| packet)
         }
     };
     let Ok(read) = read_packet(packet) else { return };
@@ -262,6 +268,8 @@ pub(crate) enum MailError {
     UnknownKind(u8),
     #[error("an empty packet")]
     Empty,
+    #[error("a packet that ends in its head")]
+    Cut,
     #[error(transparent)]
     Codec(#[from] CodecError),
 }
@@ -329,13 +337,14 @@ mod tests {
         ];
         let mut packet = Vec::new();
         for mail in &mails {
-            mail.append_to(&mut packet).expect("encodes");
+            mail.append_to(&mut packet, 5).expect("encodes");
         }
-        let Ok(Packet::Mails(read)) = read_packet(&packet) else { panic!("mails") };
-        assert_eq!(read, mails);
+        let Ok(Packet::Mails(read, cause_us)) = read_packet(&packet) else { panic!("mails") };
+        assert_eq!((&read[..], cause_us), (&mails[..], 5));
         assert_eq!(read[0].recipients(), Recipients::Some(&[conn.to_bits()]));
         assert_eq!(read[1].recipients(), Recipients::All);
         assert!(read_packet(&packet[..packet.len() - 1]).is_err(), "cut");
+        assert!(matches!(read_packet(&packet[..HEAD_BYTES - 1]), Err(MailError::Cut)));
         assert!(matches!(read_packet(&[0x77]), Err(MailError::UnknownKind(0x77))));
         assert!(matches!(read_packet(&[]), Err(MailError::Empty)));
     }

@@ -72,7 +72,7 @@ impl Mailbox {
             Ok(packet) => {
                 whole = packet;
                 match &whole {
-                    Packet::Mails(mails) => mails.iter().map(Mail::recipients).collect(),
+                    Packet::Mails(mails, _) => mails.iter().map(Mail::recipients).collect(),
                     Packet::Parcel(head) if head.all => vec![Recipients::All],
                     Packet::Parcel(head) => vec![Recipients::Some(&head.recipients)],
                 }
@@ -91,12 +91,12 @@ impl Mailbox {
         self.take_away(is_parcel)
     }
 
-    /// The mails of the packet taken last.
-    pub(crate) fn mails(&self) -> Vec<Mail<'_>> {
+    /// The mails of the packet taken last, and when the turn began that caused them; 0: not told.
+    pub(crate) fn mails(&self) -> (Vec<Mail<'_>>, u64) {
         let packet = self.parcel.as_deref().unwrap_or(&self.buffer[..self.length]);
         match mail::read_packet(packet) {
-            Ok(Packet::Mails(mails)) => mails,
-            _ => Vec::new(),
+            Ok(Packet::Mails(mails, cause_us)) => (mails, cause_us),
+            _ => (Vec::new(), 0),
         }
     }
 

@@ -49,6 +49,8 @@ impl PostError {
 #[derive(Debug)]
 pub(crate) struct Post {
     targets: Vec<Target>,
+    /// When the turn began that causes what is put in now; see [`Mail::append_to`].
+    cause_us: u64,
     /// Targets with something packed in this turn.
     packed: Vec<usize>,
     spilled_bytes: usize,
@@ -62,6 +64,7 @@ struct Target {
     write_end: RawFd,
     packet_max: usize,
     packing: Vec<u8>,
+    packing_cause_us: u64,
     packed_mails: usize,
     spill: VecDeque<Spilled>,
     spill_bytes: usize,
@@ -98,6 +101,7 @@ impl Post {
                 packet_max: (packet::send_buffer(*end).unwrap_or(0) / 16)
                     .clamp(4 << 10, PACKET_MAX_BYTES),
                 packing: Vec::new(),
+                packing_cause_us: 0,
                 packed_mails: 0,
                 spill: VecDeque::new(),
                 spill_bytes: 0,
@@ -105,6 +109,7 @@ impl Post {
             .collect();
         Self {
             targets,
+            cause_us: 0,
             packed: Vec::new(),
             spilled_bytes: 0,
             keeper: None,
@@ -153,6 +158,12 @@ impl Post {
         }
     }
 
+    /// What is put from here on is caused by what a turn did that began then. Mails of two causes are not in
+    /// one packet, whose head says when.
+    pub(crate) fn set_cause(&mut self, cause_us: u64) {
+        self.cause_us = cause_us;
+    }
+
     /// Takes a mail for a slot. It goes out at [`Post::flush`] at the latest.
     pub(crate) fn put(&mut self, slot: usize, mail: &Mail<'_>) -> Result<(), PostError> {
         let target = self.targets.get(slot).ok_or(PostError::NoSuchSlot)?;
@@ -165,16 +176,22 @@ impl Post {
     /// As [`Post::put`], whatever waits already: for the few bytes that say what becomes of a connection.
     /// There is at most one of a kind per connection.
     pub(crate) fn put_word(&mut self, slot: usize, mail: &Mail<'_>) -> Result<(), PostError> {
-        let target = self.targets.get_mut(slot).ok_or(PostError::NoSuchSlot)?;
+        let cause_us = self.cause_us;
+        let target = self.targets.get(slot).ok_or(PostError::NoSuchSlot)?;
+        if target.packing_cause_us != cause_us {
+            self.send_packed(slot);
+        }
+        let target = &mut self.targets[slot];
+        target.packing_cause_us = cause_us;
         let before = target.packing.len();
-        mail.append_to(&mut target.packing)?;
+        mail.append_to(&mut target.packing, cause_us)?;
         if target.packing.len() > target.packet_max {
             let alone = if before == 0 {
                 std::mem::take(&mut target.packing)
             } else {
                 target.packing.truncate(before);
                 let mut alone = Vec::new();
-                mail.append_to(&mut alone)?;
+                mail.append_to(&mut alone, cause_us)?;
                 alone
             };
             self.send_packed(slot);
@@ -389,7 +406,7 @@ mod tests {
     fn payloads(mailbox: &mut Mailbox) -> Vec<Vec<u8>> {
         let mut got = Vec::new();
         while let Taken::Packet = mailbox.take_next(&mut Anything) {
-            for mail in mailbox.mails() {
+            for mail in mailbox.mails().0 {
                 if let Mail::Deliver { payload, .. } = mail {
                     got.push(payload.to_vec());
                 }

@@ -5,6 +5,7 @@
 use super::seats::Seat;
 use crate::clock::Millis;
 use crate::ipc::pipe::Pipe;
+use crate::sys::fork;
 use slab::Slab;
 use std::os::fd::RawFd;
 
@@ -23,6 +24,18 @@ pub(super) struct Child {
     /// Its end is to be reported to the application.
     pub(super) report: bool,
     pub(super) stuck: bool,
+    /// The master has killed it.
+    pub(super) killed: bool,
+}
+
+impl Child {
+    /// Kills it, unless it is dead already.
+    pub(super) fn kill(&mut self) {
+        if !self.ended {
+            self.killed = true;
+            fork::kill(self.pid);
+        }
+    }
 }
 
 /// All of them, by a key that also makes their tokens.

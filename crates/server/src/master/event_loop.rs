@@ -18,7 +18,7 @@ use crate::ids::SlotId;
 use crate::ipc::pipe::{Control, WireDeed};
 use crate::logging;
 use crate::scoreboard::Cell;
-use crate::sys::{descriptor, fork, signals as sys_signals};
+use crate::sys::{descriptor, signals as sys_signals};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Token};
 use std::io;
@@ -331,13 +331,7 @@ impl<A: App> Master<A> {
         }
         self.sweep.go_on(&self.shared, self.now);
         self.recover_pool_later();
-        let stuck: Vec<i32> = self
-            .children
-            .iter_mut()
-            .filter(|child| child.stuck && !child.ended)
-            .map(|child| child.pid)
-            .collect();
-        stuck.into_iter().for_each(fork::kill);
+        self.children.iter_mut().filter(|child| child.stuck).for_each(Child::kill);
     }
 
     /// A worker that has been in one turn for `server.stuck_after` is killed; its slot is taken over.
@@ -354,7 +348,7 @@ impl<A: App> Master<A> {
         {
             super::stuck_report::log(slot, pid, row, &self.shared.sessions);
             row.add(Cell::StuckKilled, 1);
-            fork::kill(pid);
+            self.children.iter_mut().filter(|child| child.pid == pid).for_each(Child::kill);
         }
     }
 
@@ -402,10 +396,8 @@ impl<A: App> Master<A> {
                 }
             }
             Action::Kill(seat, generation) => {
-                if let Some(child) = self.children.of(seat, generation)
-                    && !child.ended
-                {
-                    fork::kill(child.pid);
+                if let Some(child) = self.children.of(seat, generation) {
+                    child.kill();
                 }
             }
             Action::Commit(seat, generation) => self.commit(seat, generation),

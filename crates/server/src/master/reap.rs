@@ -16,6 +16,7 @@ use crate::sessions::{Phase, Service};
 use crate::sys::{descriptor, fork};
 use crate::task;
 use mio::unix::SourceFd;
+use nix::libc::SIGKILL;
 use std::collections::HashSet;
 use std::os::fd::RawFd;
 use tracing::{info, warn};
@@ -101,7 +102,12 @@ impl<A: App> Master<A> {
         }
         // After the ledger: who gives the dead one a connection names its numbers in the row first.
         let claimed = self.claimed_by_rows();
+        let row = self.shared.scoreboard.worker(usize::from(slot));
         for number in orphaned.into_iter().filter(|number| !claimed.contains(number)) {
+            let kind = ledger.entry(number).map(|entry| entry.kind);
+            if kind != Some(DescriptorKind::Rest) {
+                row.add(Cell::ClosedForDead, 1);
+            }
             ledger.clear(number);
             descriptor::close(number);
         }
@@ -149,6 +155,7 @@ impl<A: App> Master<A> {
                 self.sweep.begin(&self.shared, &self.wiring);
             }
             if child.report {
+                self.count_death(child.seat, child.killed, ended);
                 self.report(child.seat, child.pid, ended);
             } else {
                 info!(seat = %child.seat, pid = child.pid, "ended");
@@ -165,6 +172,17 @@ impl<A: App> Master<A> {
                 descriptor::close(number);
             }
         }
+    }
+
+    /// By what a process died that should not have.
+    fn count_death(&self, seat: Seat, by_master: bool, ended: fork::Ended) {
+        let cell = match ended.signal {
+            Some(SIGKILL) if by_master => Cell::DeathsStuck,
+            Some(SIGKILL) => Cell::DeathsKilled,
+            Some(_) => Cell::DeathsCrashed,
+            None => Cell::DeathsExited,
+        };
+        seat.row(&self.shared.scoreboard).add(cell, 1);
     }
 
     fn report(&mut self, seat: Seat, pid: i32, ended: fork::Ended) {

@@ -118,6 +118,7 @@ impl<A: App> Master<A> {
             ended_at: self.now,
             report: false,
             stuck: false,
+            killed: false,
         });
         Ok(())
     }

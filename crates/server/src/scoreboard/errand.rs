@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn every_errand_is_told_with_its_connection() {
         let words = dunlin_table::heap_words(Scoreboard::words_needed(1, 0, 0));
-        let row = Scoreboard::new(words, 1, 0).worker(0);
+        let row = Scoreboard::new(words, 1, 0, &[]).worker(0);
         assert_eq!(row.errand(), (Errand::None, None));
         for (place, (errand, code, _)) in Errand::ALL.into_iter().enumerate() {
             assert_eq!(code, place as u64, "codes are told apart");

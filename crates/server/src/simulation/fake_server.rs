@@ -90,6 +90,7 @@ impl<A: App> FakeServer<A> {
                 heap_words(Scoreboard::words_needed(slots, 0, 0)),
                 slots,
                 0,
+                A::close_codes(),
             ),
         };
         let seat = |role| Seat { app: make(), desk: Desk::new(&world, role, 0), lives: false };

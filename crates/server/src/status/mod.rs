@@ -7,7 +7,7 @@ mod descriptor_figures;
 mod process_figures;
 
 use crate::clock;
-use crate::scoreboard::{Cell, ChildState, ProcessRow, Scoreboard};
+use crate::scoreboard::{BOUNDS_US, Cell, ChildState, ProcessRow, Scoreboard, Times};
 use crate::shared::Shared;
 use process_figures::ProcessFigures;
 use serde::{Deserialize, Serialize};
@@ -183,6 +183,7 @@ pub(crate) fn status(
     let started_at_ms = told.as_object_mut().and_then(|told| told.remove(STARTED_AT_MS));
     let started_at_ms = started_at_ms.and_then(|at| at.as_u64());
     let timer = board.process(0);
+    let master = told.get("pid").and_then(Json::as_u64).map(usage);
     with(
         told,
         json!({
@@ -193,10 +194,13 @@ pub(crate) fn status(
             "timer": with(base(&timer), json!({
                 "armed": timer.value(Cell::TimersArmed),
                 "fired": timer.value(Cell::TimersFired),
+                "late": spread(&timer, Times::Late),
             })),
             "tasks": tasks,
             "processes": processes,
             "shared_memory_bytes": shared.bytes,
+            "bounds_us": BOUNDS_US,
+            "master": master,
         }),
     )
 }
@@ -239,16 +243,50 @@ fn sessions(shared: &Shared) -> Json {
     })
 }
 
+/// What each process has.
 fn base(row: &ProcessRow) -> Json {
-    json!({
-        "pid": row.value(Cell::Pid),
-        "state": row.state().name(),
-        "restarts": row.value(Cell::Restarts),
-    })
+    let pid = row.value(Cell::Pid);
+    with(
+        usage(pid),
+        json!({
+            "pid": pid,
+            "state": row.state().name(),
+            "restarts": row.value(Cell::Restarts),
+            "deaths": {
+                "killed": row.value(Cell::DeathsKilled),
+                "crashed": row.value(Cell::DeathsCrashed),
+                "exited": row.value(Cell::DeathsExited),
+                "stuck": row.value(Cell::DeathsStuck),
+            },
+        }),
+    )
+}
+
+/// Memory and processor time of a process.
+fn usage(pid: u64) -> Json {
+    let figures = ProcessFigures::of(pid);
+    json!({ "rss_bytes": figures.rss_bytes, "cpu_ms": figures.cpu_ms })
+}
+
+/// A histogram: counts by the bounds of `bounds_us`, and one of what is longer; the sum of all.
+fn spread(row: &ProcessRow, times: Times) -> Json {
+    let spread = row.spread(times);
+    json!({ "counts": spread.counts, "sum_us": spread.sum_us })
+}
+
+/// How many connections ended by each close code, those that the master closed for a dead worker among them.
+fn ends(row: &ProcessRow) -> Json {
+    let mut ends: serde_json::Map<String, Json> =
+        row.ends().map(|(name, count)| (name, count.into())).collect();
+    let for_dead = row.value(Cell::ClosedForDead);
+    if for_dead > 0 {
+        let plain = ends.get("none").and_then(Json::as_u64).unwrap_or(0);
+        ends.insert("none".to_owned(), (plain + for_dead).into());
+    }
+    Json::Object(ends)
 }
 
 fn worker(slot: usize, row: &ProcessRow, mailbox_bytes: Option<u64>) -> Json {
-    let figures = ProcessFigures::of(row.value(Cell::Pid));
     with(
         with(place(slot, row), moves(row)),
         json!({
@@ -256,7 +294,10 @@ fn worker(slot: usize, row: &ProcessRow, mailbox_bytes: Option<u64>) -> Json {
             "connections": row.value(Cell::Connections),
             "sessions": row.value(Cell::Sessions),
             "accepted": row.value(Cell::Accepted),
-            "closed": row.value(Cell::Closed),
+            "closed": row.value(Cell::Closed) + row.value(Cell::ClosedForDead),
+            "closed_by_code": ends(row),
+            "turns": spread(row, Times::Turn),
+            "latency": spread(row, Times::Latency),
             "messages_in": row.value(Cell::MessagesIn),
             "messages_out": row.value(Cell::MessagesOut),
             "bytes_in": row.value(Cell::BytesIn),
@@ -288,8 +329,6 @@ fn worker(slot: usize, row: &ProcessRow, mailbox_bytes: Option<u64>) -> Json {
             "bombs_refused": row.value(Cell::BombsRefused),
             "requests": row.value(Cell::Requests),
             "adopted": row.value(Cell::Adopted),
-            "rss_bytes": figures.rss_bytes,
-            "cpu_ms": figures.cpu_ms,
         }),
     )
 }

@@ -121,7 +121,7 @@ mod tests {
                 packet::send_packet(write, &packet).expect("room");
             }
             let buffer = vec![0; super::super::TASK_BUFFER_BYTES];
-            Self { board: Scoreboard::new(words, 1, 2), ends: (write, read), buffer }
+            Self { board: Scoreboard::new(words, 1, 2, &[]), ends: (write, read), buffer }
         }
 
         fn take(&mut self, place: u16) -> Taken {

@@ -16,7 +16,7 @@ pub(crate) const ROW_WORDS: usize = table::ROW_WORDS;
 use crate::clock::{self, Millis};
 use crate::ipc::mail::Mail;
 use crate::process::{AddedProcess, ProcessContext, ProcessEvent};
-use crate::scoreboard::Cell;
+use crate::scoreboard::{Cell, Times};
 use crate::sessions::Phase;
 use state::Reports;
 use std::sync::atomic::Ordering;
@@ -56,10 +56,15 @@ fn sweep_timers(process: &mut ProcessContext, now: Millis) -> u64 {
         // Posted first: if this process dies in between it is told twice, and the worker notices.
         if process.post(timer.slot, &Mail::timer(timer.id, ticks, timer.due)) {
             timers.reported(&timer, now);
-            process.row().add(Cell::TimersFired, 1);
+            note_fired(process, timer.due, now);
         }
     }
     next_ms.max(1)
+}
+
+fn note_fired(process: &ProcessContext, due: Millis, now: Millis) {
+    process.row().add(Cell::TimersFired, 1);
+    process.row().note_times(Times::Late, now.since(due).saturating_mul(1_000), 1);
 }
 
 fn sweep_deadlines(process: &mut ProcessContext, reports: &mut Reports, now: Millis) {
@@ -87,7 +92,7 @@ fn sweep_deadlines(process: &mut ProcessContext, reports: &mut Reports, now: Mil
         let Some(home) = sessions.home(conn) else { continue };
         if process.post(home, &Mail::overdue(conn, deadline)) {
             reports.told(index, deadline, now);
-            process.row().add(Cell::TimersFired, 1);
+            note_fired(process, deadline, now);
         }
     }
     let timers = process.shared().timers.armed().count();

@@ -7,7 +7,7 @@ use super::core::Core;
 use crate::app::App;
 use crate::http::{Refusal, encode_refusal};
 use crate::ledger::DescriptorKind;
-use crate::scoreboard::{Cell, Errand};
+use crate::scoreboard::{Cell, End, Errand};
 use crate::sys::{descriptor, socket};
 use std::io::IoSlice;
 use std::net::{IpAddr, SocketAddr};
@@ -114,6 +114,7 @@ impl<A: App> Worker<'_, A> {
             core.shared.ledger.clear(connection);
             descriptor::close(connection);
             core.row.add(Cell::Closed, 1);
+            core.row.note_end(End::Plain);
             return;
         };
         if let Some(why) = self.full(peer.ip()) {
@@ -175,5 +176,6 @@ impl<A: App> Worker<'_, A> {
         core.shared.ledger.clear(connection);
         descriptor::close(connection);
         core.row.add(Cell::Closed, 1);
+        core.row.note_end(End::Plain);
     }
 }

@@ -17,6 +17,7 @@ use super::pool_limits::ReceiveLimits;
 use super::routing::{Routing, Speaking};
 use super::standing_in::StandingIn;
 use super::state::Life;
+use super::times::TurnTimes;
 use crate::app::{Closed, ClosedBy};
 use crate::clock::{self, Millis};
 use crate::config::Config;
@@ -85,6 +86,7 @@ pub(crate) struct Core {
     pub(super) row: ProcessRow,
     pub(super) life: Life,
     pub(super) now: Millis,
+    pub(super) times: TurnTimes,
     pub(super) connections: Slab<Connection>,
     /// By row index: place in `connections` + 1; 0: not this worker's.
     keys: Vec<u32>,
@@ -161,6 +163,7 @@ impl Core {
             row,
             life: Life::new(max_messages),
             now: clock::now(),
+            times: TurnTimes::default(),
             connections: Slab::new(),
             keys: vec![0; rows],
             pending: HashMap::new(),

@@ -97,9 +97,12 @@ impl<A: App> Worker<'_, A> {
                 Taken::Packet => {
                     self.core.routing.go_on();
                     self.core.row.add(Cell::MailIn, 1);
-                    for mail in mailbox.mails() {
+                    let (mails, cause_us) = mailbox.mails();
+                    self.core.set_cause(Some(cause_us).filter(|cause_us| *cause_us > 0));
+                    for mail in mails {
                         self.deliver(&mail);
                     }
+                    self.core.set_cause(None);
                     if self.core.touched.len() >= UNDER_WAY_MAX {
                         self.settle();
                     }

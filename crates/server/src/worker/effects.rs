@@ -55,6 +55,9 @@ impl Core {
             return Err(PushError::OutboxFull);
         }
         if self.queue_message(key, message) {
+            if let Some(conn) = self.connections[key].conn() {
+                self.note_delivered(conn);
+            }
             return Ok(());
         }
         match urgency {

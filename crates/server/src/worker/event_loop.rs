@@ -39,7 +39,7 @@ impl<A: App> Worker<'_, A> {
         let mut events = Events::with_capacity(EVENTS_PER_TURN);
         loop {
             self.poll(&mut events)?;
-            self.core.now = clock::now();
+            self.core.begin_turn();
             // The slot has one stamp: it is its owner's.
             let stamps = self.core.life.serving();
             if stamps {
@@ -84,6 +84,7 @@ impl<A: App> Worker<'_, A> {
             }
             self.look();
             self.publish();
+            self.core.end_turn();
             if stamps || self.core.life.serving() {
                 self.core.row.turn_ends();
             }

@@ -16,7 +16,7 @@ use crate::ids::{ConnId, SlotId};
 use crate::ipc::mail::{ParcelHead, recipients_of};
 use crate::ipc::post::Waiting;
 use crate::ledger::DescriptorKind;
-use crate::scoreboard::{Cell, Errand};
+use crate::scoreboard::{Cell, End, Errand};
 use crate::sessions::{Phase, STRIKES_MAX, Service};
 use crate::sys::{descriptor, socket};
 use crate::websocket::{FrameKind, encode_frame};
@@ -102,6 +102,7 @@ impl Core {
         self.shared.ledger.clear(descriptor);
         descriptor::close(descriptor);
         self.row.add(Cell::Closed, 1);
+        self.row.note_end(End::Code(1006));
     }
 
     /// Throws away what was laid down: the successor failed, this worker goes on.

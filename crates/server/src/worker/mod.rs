@@ -30,6 +30,7 @@ mod sources;
 mod standing_in;
 mod state;
 mod sweep;
+mod times;
 
 use self::core::Core;
 pub(crate) use self::leftover::MARK as REST_MARK;
@@ -176,6 +177,8 @@ impl<A: App> Worker<'_, A> {
                     // What is not its own is given back first.
                     self.stand_down();
                     self.finish_what_is_begun();
+                    // The scoreboard's row is a successor's from then on.
+                    self.core.end_turn();
                     if self.decide(Input::Rest) == Some(Action::LayDown) {
                         self.rest(successor);
                     }

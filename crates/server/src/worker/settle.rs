@@ -10,7 +10,7 @@ use super::core::Core;
 use crate::app::{App, Closed, ClosedBy};
 use crate::clock::Millis;
 use crate::outbox::Crossing;
-use crate::scoreboard::{Cell, Errand};
+use crate::scoreboard::{Cell, End, Errand};
 use crate::sessions::Service;
 use crate::sys::{descriptor, socket};
 use mio::unix::SourceFd;
@@ -149,6 +149,12 @@ impl<A: App> Worker<'_, A> {
         core.shared.ledger.clear(connection.descriptor);
         descriptor::close(connection.descriptor);
         core.row.add(Cell::Closed, 1);
+        core.row.note_end(match &connection.stage {
+            Stage::Http(_) => End::Plain,
+            Stage::Open(open) => {
+                End::Code(open.closing.as_ref().map_or(1006, |closing| closing.closed.code))
+            }
+        });
     }
 }
 
