@@ -229,7 +229,10 @@ fn the_status_is_that_of_the_pipe_and_metrics_are_of_all_workers() {
     server.wait_until("both workers", |status| status.ready_workers() == 2);
     // Counters belong to the slot, and go on.
     assert_eq!(
-        (metric("dunlin_logins_total "), metric("dunlin_worker_restarts_total ")),
+        (
+            metric("dunlin_logins_total "),
+            metric("dunlin_process_restarts_total{process=\"worker-1\",role=\"worker\"} ")
+        ),
         (logins, 1)
     );
     assert!(metric("dunlin_http_requests_total ") > before);

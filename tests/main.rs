@@ -27,6 +27,7 @@ mod im;
 mod library;
 mod lifecycle;
 mod limits;
+mod metrics;
 mod once;
 mod order;
 mod outside;

@@ -293,6 +293,10 @@ impl App for ImApp {
         self.drain_last(context);
     }
 
+    fn close_codes() -> &'static [u16] {
+        close::CLOSE_CODES
+    }
+
     fn goodbye(code: u16, reason: &str, returning: u64) -> Option<String> {
         Some(notification::encode(&close::bye(code, reason.to_owned().into(), returning)))
     }

@@ -45,6 +45,9 @@ pub const CLOSE_REASONS: [CloseReason; 10] = [
     CloseReason::KickedByOperator,
 ];
 
+/// Codes of our own, counted apart from all others.
+pub(crate) const CLOSE_CODES: &[u16] = &[4002, 4501, 4502, 4510, 4511];
+
 impl CloseReason {
     /// The close code.
     #[must_use]
@@ -129,6 +132,16 @@ mod tests {
         }
         assert!(may_reconnect(1012) && may_reconnect(1013) && may_reconnect(4499));
         assert!(!may_reconnect(4500) && !may_reconnect(1002) && !may_reconnect(1000));
+    }
+
+    #[test]
+    fn every_code_of_our_own_is_counted_apart() {
+        let mut own: Vec<u16> = CLOSE_REASONS.iter().map(|reason| reason.code()).collect();
+        own.retain(|code| *code >= 4000);
+        own.sort_unstable();
+        own.dedup();
+        assert_eq!(own, CLOSE_CODES);
+        assert!(own.len() <= dunlin_server::scoreboard::APP_CODES_MAX);
     }
 
     #[test]
