@@ -1,7 +1,7 @@
 //! The names against each other, and against what is written of them elsewhere.
 
 use super::families::families;
-use super::place::{Kind, Place, Unit};
+use super::place::{Kind, Place};
 use super::text;
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeSet, HashSet};
