@@ -1,0 +1,62 @@
+//! Metrics that every worker counts.
+
+use super::super::place::Kind::{self, Counter, Gauge};
+
+/// What each worker counts: the end of both names (`dunlin_…` of all workers, `dunlin_worker_…` of each), what it
+/// is, its field in `workers[]`.
+pub(super) const OF_WORKERS: &[(&str, Kind, &str, &str)] = &[
+    ("connections", Gauge, "Open connections, plain HTTP among them.", "connections"),
+    ("websockets", Gauge, "Open WebSockets.", "sessions"),
+    ("connections_accepted_total", Counter, "TCP connections taken in.", "accepted"),
+    ("messages_received_total", Counter, "WebSocket messages from clients.", "messages_in"),
+    ("messages_sent_total", Counter, "WebSocket messages to clients.", "messages_out"),
+    ("received_bytes_total", Counter, "Bytes from clients.", "bytes_in"),
+    ("sent_bytes_total", Counter, "Bytes to clients.", "bytes_out"),
+    ("http_requests_total", Counter, "Plain requests and upgrades read whole.", "requests"),
+    ("unsent_bytes", Gauge, "Output that clients have not taken yet.", "unsent_bytes"),
+    ("output_full_total", Counter, "Times websocket.send_buffer_total was reached.", "output_full"),
+    ("slow_closed_total", Counter, "Connections closed with 1013: read too slowly.", "slow_closed"),
+    ("dropped_total", Counter, "Droppable messages dropped for slow readers.", "dropped"),
+    ("mailbox_bytes", Gauge, "Mail that waits in mailboxes.", "mailbox_depth"),
+    ("spilled_bytes", Gauge, "Mail that waits for full mailboxes.", "spilled_bytes"),
+    ("mail_refused_total", Counter, "Mail refused: mailbox and spill list full.", "mail_refused"),
+    ("forwarded_total", Counter, "Recipients of mail sent on to who serves them.", "forwarded"),
+    ("lost_mail_closed_total", Counter, "Sessions closed since mail was lost.", "lost_mail"),
+    ("hook_panics_total", Counter, "Hooks that panicked.", "hook_panics"),
+    ("violations_total", Counter, "Clients that broke the WebSocket protocol.", "violations"),
+    ("http_timeouts_total", Counter, "Requests or answers not there in time.", "http_timeouts"),
+    ("http_refused_total", Counter, "Turned away at http.max_connections.", "http_refused"),
+    ("refused_per_ip_total", Counter, "Turned away: too many of one address.", "refused_per_ip"),
+    (
+        "refused_rate_per_ip_total",
+        Counter,
+        "Turned away: too fast from one address.",
+        "refused_rate_per_ip",
+    ),
+    (
+        "accept_delayed_total",
+        Counter,
+        "Times server.accept_rate held newcomers back.",
+        "accept_delayed",
+    ),
+    ("dead_closed_total", Counter, "Closed as dead: no pong, no acknowledgement.", "dead_closed"),
+    ("pongs_skipped_total", Counter, "Pings answered by a later pong only.", "pongs_skipped"),
+    ("turns_full_total", Counter, "Times a share of a turn was used up.", "turns_full"),
+    ("closes_delayed_total", Counter, "Turns that left closes to the next.", "closes_delayed"),
+    (
+        "message_timeouts_total",
+        Counter,
+        "Messages begun and not ended in time.",
+        "message_timeouts",
+    ),
+    ("pool_full_total", Counter, "Messages given up: receive pool full.", "pool_full"),
+    ("pool_share_full_total", Counter, "The same for one address's share.", "pool_share_full"),
+    ("compressed_received_total", Counter, "Compressed messages received.", "compressed_in"),
+    ("compressed_sent_total", Counter, "Messages sent compressed.", "compressed_out"),
+    ("compressions_total", Counter, "Runs of the compressor.", "compressions"),
+    ("compression_saved_bytes_total", Counter, "Bytes that compression saved.", "saved_bytes"),
+    ("bombs_refused_total", Counter, "Messages that inflate too far, refused.", "bombs_refused"),
+    ("sessions_adopted_total", Counter, "Sessions taken over from predecessors.", "adopted"),
+    ("sessions_moved_in_total", Counter, "Sessions taken up from other slots.", "moved_in"),
+    ("sessions_moved_out_total", Counter, "Sessions given to other slots.", "moved_out"),
+];
