@@ -126,11 +126,15 @@ pub(crate) struct Status {
 #[command(after_help = "Examples:
   dunlin reload
   dunlin reload --tasks
+  dunlin reload --worker 2
   dunlin reload --json | jq .result.applied")]
 pub(crate) struct Reload {
-    /// Replace the task processes only
+    /// Replace the task processes only; the config is not read
     #[arg(long)]
     pub(crate) tasks: bool,
+    /// Replace the worker in this slot only; the config is not read
+    #[arg(long, value_name = "WORKER", conflicts_with = "tasks")]
+    pub(crate) worker: Option<u16>,
     /// Print the outcome as one JSON object
     #[arg(long)]
     pub(crate) json: bool,

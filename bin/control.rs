@@ -11,9 +11,14 @@ use std::time::Duration;
 
 /// `dunlin reload`.
 pub(crate) fn reload(flags: &Reload) -> Result<ExitCode, Failure> {
-    let answer = ask(&flags.server, &ControlRequest::Reload { tasks: flags.tasks });
-    let what = if flags.tasks { "task processes replaced" } else { "reloaded" };
-    say(flags.json, "reload", answer, |result| report(what, result))
+    let request = ControlRequest::Reload { tasks: flags.tasks, worker: flags.worker };
+    let answer = ask(&flags.server, &request);
+    let what = match flags.worker {
+        Some(worker) => format!("worker {worker} replaced"),
+        None if flags.tasks => "task processes replaced".to_owned(),
+        None => "reloaded".to_owned(),
+    };
+    say(flags.json, "reload", answer, |result| report(&what, result))
 }
 
 /// `dunlin upgrade`.
@@ -69,14 +74,15 @@ fn report(what: &str, result: &Json) -> String {
     if let Some(ms) = result["took_ms"].as_u64() {
         text.push_str(&format!(" in {ms} ms"));
     }
-    let counts: Vec<String> = [
-        ("adopted", "connections handed on"),
-        ("moved", "connections moved"),
-        ("dropped", "connections dropped"),
-    ]
-    .into_iter()
-    .filter_map(|(name, words)| Some(format!("{} {words}", result[name].as_u64()?)))
-    .collect();
+    let counts: Vec<String> =
+        [("adopted", "handed on"), ("moved", "moved"), ("dropped", "dropped")]
+            .into_iter()
+            .filter_map(|(name, words)| {
+                let count = result[name].as_u64()?;
+                let plural = if count == 1 { "" } else { "s" };
+                Some(format!("{count} connection{plural} {words}"))
+            })
+            .collect();
     if !counts.is_empty() {
         text.push_str(&format!("; {}", counts.join(", ")));
     }

@@ -53,6 +53,32 @@ fn two_hundred_clients_stay_logged_in_over_a_reload() {
 }
 
 #[test]
+fn one_worker_is_replaced_and_nobody_notices() {
+    let server = Server::start("[server]\nworkers = 2\ntask_workers = 1");
+    let mut ann = server.client().login("ann");
+    let mut bob = server.client_apart_from(&mut [&mut ann]).login("bob");
+    let slot = server.worker_of(&mut ann);
+    let before = server.status();
+    let reload = server.verb(&["reload", "--worker", &slot.to_string()]);
+    assert_eq!((reload.code, &*reload.stderr), (Some(0), ""), "{reload:?}");
+    assert!(reload.stdout.starts_with(&format!("worker {slot} replaced in ")), "{reload:?}");
+    assert!(reload.stdout.contains("1 connection handed on, 0 connections dropped"), "{reload:?}");
+    let after = server.status();
+    let mut new = after.child_pids();
+    new.retain(|pid| !before.child_pids().contains(pid));
+    assert_eq!(new, [after.worker_pid(slot)], "that one and no other process");
+    assert_eq!(after.number("/reloads/done"), 1);
+    assert_eq!(bob.send_to("ann", &json!("still there?"))["sessions"], 1);
+    assert_eq!(ann.message_body(), "still there?");
+
+    let wrong = server.verb(&["reload", "--worker", "2"]);
+    assert_eq!(wrong.code, Some(1));
+    assert_eq!(wrong.stderr, "dunlin: reload refused: there is no worker 2: the last is 1\n");
+    assert_eq!(server.verb(&["reload", "--worker", "0", "--tasks"]).code, Some(2));
+    assert_eq!(server.status().number("/reloads/asked"), 1);
+}
+
+#[test]
 fn a_message_in_fragments_survives_reloads_between_any_two_of_its_parts() {
     let server = Server::start("[server]\nworkers = 2");
     let mut ann = server.client().login("ann");

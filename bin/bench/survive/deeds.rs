@@ -128,7 +128,7 @@ impl Doer {
 
     fn perform(&self, deed: Deed, luck: u64) -> Result<(), String> {
         match deed {
-            Deed::Reload => self.ask(&ControlRequest::Reload { tasks: false }),
+            Deed::Reload => self.ask(&ControlRequest::RELOAD),
             Deed::Upgrade => self.ask(&ControlRequest::Upgrade { file: None }),
             Deed::Balance => self.ask(&ControlRequest::Balance),
             Deed::Drain => {

@@ -29,11 +29,14 @@ use std::time::Duration;
 pub enum ControlRequest {
     /// Say how you are: the object of the status pipe.
     Status,
-    /// Re-read the config and replace every process, or only the task processes.
+    /// Re-read the config and replace every process; or, without reading it, only some of them.
     Reload {
         /// Only the task processes.
         #[serde(default)]
         tasks: bool,
+        /// Only the worker in this slot.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        worker: Option<u16>,
     },
     /// Stop gracefully. Answered when it has begun.
     Stop,
@@ -53,6 +56,9 @@ pub enum ControlRequest {
 }
 
 impl ControlRequest {
+    /// A reload of everything.
+    pub const RELOAD: Self = Self::Reload { tasks: false, worker: None };
+
     /// Reads a request line; the line end may be missing.
     ///
     /// # Errors
@@ -329,7 +335,11 @@ mod tests {
     fn requests_are_one_object_with_a_verb() {
         let read = |line: &str| ControlRequest::from_line(line.as_bytes());
         assert_eq!(read(r#"{"verb":"status"}"#), Ok(ControlRequest::Status));
-        assert_eq!(read(r#"{"verb":"reload"}"#), Ok(ControlRequest::Reload { tasks: false }));
+        assert_eq!(read(r#"{"verb":"reload"}"#), Ok(ControlRequest::RELOAD));
+        assert_eq!(
+            read(r#"{"verb":"reload","worker":2}"#),
+            Ok(ControlRequest::Reload { tasks: false, worker: Some(2) })
+        );
         assert_eq!(
             read("{\"verb\":\"drain\",\"worker\":3}\n"),
             Ok(ControlRequest::Drain { worker: 3 })
@@ -338,7 +348,8 @@ mod tests {
         for wrong in ["", "{}", "[]", r#"{"verb":"dance"}"#, r#"{"verb":"drain","worker":-1}"#] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
-        let reload = serde_json::to_value(ControlRequest::Reload { tasks: true }).unwrap();
+        let reload =
+            serde_json::to_value(ControlRequest::Reload { tasks: true, worker: None }).unwrap();
         assert_eq!(reload, json!({"verb": "reload", "tasks": true}));
     }
 

@@ -266,7 +266,16 @@ impl<A: App> Master<A> {
         for (who, request) in self.control.requests(self.now) {
             let answer = match request {
                 Ok(ControlRequest::Status) => ControlAnswer::done(self.status()),
-                Ok(ControlRequest::Reload { tasks }) => {
+                Ok(ControlRequest::Reload { tasks: false, worker: Some(slot) }) => {
+                    match self.begin_worker_reload(slot, who) {
+                        Ok(()) => continue,
+                        Err(sentence) => ControlAnswer::refused(sentence),
+                    }
+                }
+                Ok(ControlRequest::Reload { tasks: true, worker: Some(_) }) => {
+                    ControlAnswer::refused("one worker or the task processes, not both")
+                }
+                Ok(ControlRequest::Reload { tasks, worker: None }) => {
                     self.begin_reload(tasks, Some(who));
                     continue;
                 }

@@ -63,6 +63,34 @@ impl<A: App> Master<A> {
         }
     }
 
+    /// Begins to replace one worker, with the settings there are. It is put off for nothing: what is under
+    /// way may be replacing that worker already.
+    pub(super) fn begin_worker_reload(&mut self, slot: u16, who: Waiting) -> Result<(), String> {
+        if self.upgrades.is_under_way() || self.pending_reload.is_some() {
+            return Err("a reload or an upgrade is under way: ask again when it is over".to_owned());
+        }
+        if self.state.is_stopping() || !self.state.was_ready() {
+            let doing = if self.state.is_stopping() { "stopping" } else { "starting" };
+            return Err(format!("the server is {doing}"));
+        }
+        if slot >= self.config.workers {
+            let last = self.config.workers - 1;
+            return Err(format!("there is no worker {slot}: the last is {last}"));
+        }
+        self.reloads.asked += 1;
+        supervisor::tell(supervisor::Word::Reloading, "reloading");
+        info!(slot, "reloading one worker");
+        self.pending_reload = Some(Pending {
+            began: self.now,
+            applied: Vec::new(),
+            needs_restart: Vec::new(),
+            waiting: vec![who],
+            before: None,
+        });
+        self.input(Input::ReloadWorker(slot));
+        Ok(())
+    }
+
     /// Reads the config anew and takes over what a reload may; all or nothing.
     fn take_config(&mut self) -> Result<(Vec<String>, Vec<String>), String> {
         let newer: Settings = (self.source)()?;

@@ -52,6 +52,8 @@ pub(super) enum Input {
     SpawnFailed(Seat, u32, String),
     /// A reload of everything, or of the task processes only.
     Reload { tasks_only: bool },
+    /// A reload of one worker. None of anything is under way.
+    ReloadWorker(u16),
     /// Every process is to make way for another program.
     Upgrade,
     /// The other program could not be started.
@@ -201,6 +203,7 @@ impl State {
                 self.ended(now, seat, generation);
             }
             Input::Reload { tasks_only } => self.ask_reload(tasks_only),
+            Input::ReloadWorker(slot) => self.ask_worker_reload(slot),
             Input::Upgrade => self.begin_upgrade(now),
             Input::ExecFailed(sentence) => self.fail_upgrade(now, &sentence),
             Input::Stop => self.stop(now),

@@ -260,6 +260,28 @@ fn only_task_processes_where_only_they_are_asked_for() {
 }
 
 #[test]
+fn one_worker_where_only_it_is_asked_for() {
+    let other = Seat::Worker(1);
+    let mut bench = Bench::running(&[WORKER, other, TASK]);
+    assert_eq!(bench.input(Input::ReloadWorker(1)), [Action::Spawn(other, 2)]);
+    assert!(bench.state.is_reloading());
+    assert_eq!(bench.input(Input::ReloadWorker(0)), [], "one at a time, and none is put off");
+    bench.input(Input::Prepared(other, 2));
+    bench.input(Input::Rested(other, 1, 2, None));
+    let actions = bench.input(Input::Ready(other, 2, 7, 0));
+    let outcome = done(&actions).expect("it is over");
+    assert_eq!((outcome.adopted, &outcome.replaced), (7, &vec![other]));
+    assert_eq!(bench.state.take_again(), None);
+    // Also where a worker is just being recycled: that one first.
+    bench.input(Input::Ended(other, 1));
+    assert_eq!(bench.input(Input::Recycle(WORKER, 1)), [Action::Spawn(WORKER, 2)]);
+    assert_eq!(bench.input(Input::ReloadWorker(1)), []);
+    bench.input(Input::Prepared(WORKER, 2));
+    bench.input(rested(1, 2, None));
+    assert_eq!(bench.input(Input::Ready(WORKER, 2, 0, 0)), [Action::Spawn(other, 3)]);
+}
+
+#[test]
 fn a_reload_takes_one_seat_after_the_other() {
     let mut bench = Bench::running(&[WORKER, Seat::Worker(1)]);
     assert_eq!(bench.input(RELOAD), [Action::Spawn(WORKER, 2)]);

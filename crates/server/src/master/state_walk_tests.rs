@@ -267,6 +267,7 @@ impl World {
                 self.input(Input::Recycle(seat, generation));
             }
             (80..=85, _) => self.input(Input::Reload { tasks_only: which > 200 }),
+            (90, _) => self.input(Input::ReloadWorker(u16::from(which % 2))),
             (86, _) if which > 200 => self.input(Input::Stop),
             (87..=89, _) => self.input(Input::Upgrade),
             _ => {

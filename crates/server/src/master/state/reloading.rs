@@ -40,7 +40,18 @@ impl State {
             return;
         }
         let wanted = |seat: &Seat| !tasks_only || matches!(seat, Seat::Task(_));
-        let queue: VecDeque<Seat> = self.seats.keys().copied().filter(wanted).collect();
+        let queue = self.seats.keys().copied().filter(wanted).collect();
+        self.begin_reload_of(queue);
+    }
+
+    /// Begins a reload of one worker, unless there is something else under way that people asked for.
+    pub(super) fn ask_worker_reload(&mut self, slot: u16) {
+        if self.stopping.is_none() && !self.is_upgrading() && !self.is_reloading() {
+            self.begin_reload_of(VecDeque::from([Seat::Worker(slot)]));
+        }
+    }
+
+    fn begin_reload_of(&mut self, queue: VecDeque<Seat>) {
         let outcome = Outcome { by_request: true, ..Outcome::default() };
         match &mut self.reload {
             // A worker is being recycled: the rest follows.
