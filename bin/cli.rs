@@ -1,11 +1,12 @@
 //! What may be typed: one struct per verb. The comments are the help text, and behind it stand examples
 //! (`examples` checks that each can be typed).
 
-use crate::bench::flags::Bench;
+use crate::bench::flags::{Bench, duration};
 use crate::chat::flags::Chat;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// An instant-messaging server over WebSocket: a master, its workers, a timer process and task
 /// processes. Connections outlive the worker that serves them.
@@ -104,19 +105,24 @@ pub(crate) struct SettingsFlags {
 
 /// Show how the server is doing.
 ///
+/// Rates are those of half a second, for which it looks twice; with --watch, those since the last look.
 /// Works while a worker is stuck. `cat RUN_DIR/status.pipe` prints the same as --json.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   dunlin status
-  dunlin status --watch
+  dunlin status --watch --every 5s
   dunlin status --json | jq .sessions.used")]
 pub(crate) struct Status {
     /// Print the JSON of the status pipe as it is
     #[arg(long)]
     pub(crate) json: bool,
-    /// Print it again every second, until Ctrl-C
+    /// Show it again and again, until Ctrl-C: in place on a terminal, else one behind the other
     #[arg(long)]
     pub(crate) watch: bool,
+    /// With --watch: how often
+    #[arg(long, value_name = "TIME", default_value = "1s", requires = "watch",
+          value_parser = duration)]
+    pub(crate) every: Duration,
     #[command(flatten)]
     pub(crate) server: ServerFlags,
 }

@@ -15,14 +15,18 @@ mod control;
 mod examples;
 mod failure;
 mod log;
+mod look;
 mod manual;
 mod outcome;
+mod readable;
 mod serve;
 mod settings_file;
 mod status;
 mod stop;
+mod table;
 mod terminal;
 mod token;
+mod worker_table;
 
 use clap::Parser;
 use cli::{Cli, Verb};

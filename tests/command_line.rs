@@ -6,8 +6,11 @@ use crate::support::process::{self, Ended};
 use crate::support::server::{DUNLIN, dunlin};
 use serde_json::Value as Json;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
 
 /// The one object on standard output.
 fn object(ended: &Ended) -> Json {
@@ -128,4 +131,36 @@ fn check_gives_programs_values_with_their_origin_and_no_secret() {
     let wrong = check(&["--set", "server.wrkers=1"]);
     assert_eq!((wrong.code, &object(&wrong)["ok"]), (Some(2), &false.into()));
     assert!(object(&wrong)["error"].as_str().is_some_and(|said| said.contains("server.workers")));
+}
+
+#[test]
+fn the_status_has_rates_and_no_colours_in_a_file_and_watching_goes_on() {
+    let server = Server::start("[server]\nworkers = 2");
+    let mut ann = server.client().login("ann");
+    let (stop, stopped) = mpsc::channel::<()>();
+    let talk = thread::spawn(move || {
+        while stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
+            ann.result("ping", serde_json::json!({}));
+        }
+    });
+    let mut command = server.verb_command(&["status", "--watch", "--every", "100ms"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
+    let lines = BufReader::new(child.stdout.take().expect("piped above")).lines();
+    let mut tables = 0;
+    let mut rates = Vec::new();
+    for line in lines.map_while(Result::ok) {
+        assert!(!line.contains('\u{1b}'), "{line:?}");
+        tables += usize::from(line.starts_with("WORKER"));
+        rates.extend(line.strip_prefix("rates ").map(str::to_owned));
+        if tables == 3 {
+            break;
+        }
+    }
+    child.kill().and_then(|()| child.wait()).expect("our own child");
+    drop(stop);
+    talk.join().expect("nobody was disturbed");
+    assert_eq!(rates.len(), 3, "{rates:?}");
+    assert!(rates.iter().all(|line| line.contains("per second: ")), "{rates:?}");
+    assert!(rates.iter().any(|line| !line.contains("per second: 0 messages in")), "{rates:?}");
+    assert_eq!(server.verb(&["status", "--every", "2s"]).code, Some(2), "of --watch only");
 }

@@ -299,7 +299,7 @@ impl Deed {
 }
 
 /// A time as in the config: `250ms`, `10s`, `5m`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
     let number: u64 = digits.parse().map_err(|_| format!("{text:?} is no time such as 250ms"))?;
     let ms = match &text[digits.len()..] {
