@@ -19,6 +19,7 @@ mod look;
 mod manual;
 mod outcome;
 mod readable;
+mod screen;
 mod serve;
 mod settings_file;
 mod status;

@@ -40,7 +40,7 @@ const FENCE: [(&[&str], &[&str]); 8] = [
     // What `bench` loads a server with: sockets of its own, and signals to the server's processes.
     (&["dunlin"], &["mio", "nix", "socket2"]),
     // What `chat` speaks with, tests as a client and as the server that is made to lie, too.
-    (&["dunlin"], &["tungstenite", "rustls", "rustls-native-certs", "jiff"]),
+    (&["dunlin"], &["tungstenite", "rustls", "rustls-native-certs", "jiff", "unicode-width"]),
     (
         &["dunlin-table", "dunlin-server", "dunlin-im", "dunlin"],
         &["serde", "serde_json", "thiserror", "tracing", "getrandom"],

@@ -13,6 +13,7 @@ mod balance;
 mod bench;
 mod browser;
 mod chat;
+mod chat_screen;
 mod command_line;
 mod config;
 mod config_file;

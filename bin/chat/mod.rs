@@ -1,14 +1,15 @@
 //! `dunlin chat`: a client of the IM protocol for people, and for scripts.
 //!
 //! `state` is the session with the server and decides everything about it; `link` has its socket;
-//! `lines` shows it as lines. Knows the protocol by docs/protocol.md alone, and nothing of how a server
+//! `lines` shows it as lines, `terminal` on a full screen: `talks` is what is there and what keys mean, `view`
+//! draws it. Knows the protocol by docs/protocol.md alone, and nothing of how a server
 //! works inside.
-
-#![expect(dead_code, reason = "the full screen, which comes next, asks for the rest")]
 
 mod asked;
 mod connection;
 pub(crate) mod flags;
+mod input;
+mod keys;
 mod lines;
 mod link;
 mod local_time;
@@ -18,9 +19,13 @@ mod place;
 mod policy;
 mod seen;
 mod state;
+mod talks;
+mod terminal;
+mod view;
 mod words;
 
 use crate::failure::Failure;
+use crate::screen;
 use dunlin_im::ids::check_name;
 use dunlin_server::exit::ExitCode;
 use flags::Chat;
@@ -28,16 +33,25 @@ use link::Link;
 use place::Place;
 use serde_json::json;
 use state::Identity;
+use talks::Talks;
 use words::Target;
 
 /// `dunlin chat`.
 pub(crate) fn run(flags: &Chat) -> Result<ExitCode, Failure> {
     check_names(flags)?;
+    let full_screen = screen::is_there() && !flags.json;
     let place = Place::find(flags.url.as_deref(), &flags.server)?;
+    let shown = place.to_string();
     let identity = identity(flags)?;
     let mut link = Link::new(place, identity, flags.token_file.clone())?;
     for room in &flags.room {
         link.state.join(room);
+    }
+    if full_screen {
+        let rooms = flags.room.iter().rev().cloned().map(Target::Room);
+        let show: Vec<Target> = rooms.chain(flags.to.clone().map(Target::User)).collect();
+        let talks = Talks::new(flags.user.clone().unwrap_or_default(), shown);
+        return terminal::run(&mut link, talks, &show);
     }
     let target = flags.to.clone().map(Target::User);
     let target = target.or_else(|| flags.room.first().cloned().map(Target::Room));

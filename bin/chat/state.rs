@@ -137,10 +137,6 @@ impl State {
         self.outgoing.len()
     }
 
-    pub(crate) fn is_online(&self) -> bool {
-        self.phase == Phase::Online
-    }
-
     /// Whether it has ever been online.
     fn has_arrived(&self) -> bool {
         self.me.is_some()

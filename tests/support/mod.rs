@@ -9,6 +9,7 @@ pub(crate) mod backend;
 pub(crate) mod client;
 pub(crate) mod dir;
 pub(crate) mod exposition;
+pub(crate) mod full_screen;
 pub(crate) mod http;
 pub(crate) mod liar;
 pub(crate) mod outside;
