@@ -2,6 +2,7 @@
 
 mod book;
 mod quoted;
+mod reference;
 mod settings;
 mod troubles;
 

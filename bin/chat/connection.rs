@@ -73,7 +73,7 @@ impl Opening {
 }
 
 impl Connection {
-    /// What came, as much as a turn takes. It is to be called again at once if [`Self::may_have_more`].
+    /// What came, as much as a turn takes. It is to be called again at once if [`may_have_more`].
     pub(crate) fn read(&mut self) -> Vec<Heard> {
         let mut heard = Vec::new();
         while heard.len() < READS_A_TURN {

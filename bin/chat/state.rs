@@ -2,7 +2,7 @@
 //!
 //! The same machine as `crates/im/clients/dunlin.js`, written from docs/protocol.md. Frames and `now`
 //! in, actions out; knows no socket, no clock and no screen.
-//! Invariants: 1. What waits is bounded, see [`Outgoing`], [`SEEN_MAX`], [`WATCHED_MAX`]. 2. A message
+//! Invariants: 1. What waits is bounded, see [`Outgoing`], [`SEEN_MAX`](super::seen::SEEN_MAX), [`WATCHED_MAX`]. 2. A message
 //! is told once, however often it comes. 3. News of presence older than what is known is not told.
 //! 4. Nothing is asked before the login is answered, nor between a `bye` and the next login.
 

@@ -1,6 +1,6 @@
 //! The shared memory of a server, made whole before the first fork.
 //!
-//! Knows its structures and who reads them; knows no process. Where each lies is [`crate::layout`]'s. Everything that must outlive a
+//! Knows its structures and who reads them; knows no process. Where each lies is `layout`'s. Everything that must outlive a
 //! worker is here: sessions, half-received messages, counters, timers, the ledger of descriptors.
 
 use crate::app::AreaRequest;

@@ -4,7 +4,7 @@
 //! - [`keyring`]: from key files and variables to keys, and what makes a key unfit; the only reader of
 //!   files here.
 //! - [`token`]: from a token's text to [`Claims`]; pure, `now` is given.
-//! - [`mint`]: the way back, for `dunlin token`.
+//! - [`mod@mint`]: the way back, for `dunlin token`.
 //!
 //! Knows no session and no protocol. Invariants: 1. Which algorithm checks a token is said by the key's
 //! configuration alone. 2. No secret, and no part of a token but its `kid`, stands in an error, a log

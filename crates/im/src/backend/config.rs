@@ -1,6 +1,6 @@
 //! What `[backend]` says, typed.
 //!
-//! Reads no file: the secret is named here, and read by [`super::Backend::load`]. Invariant: with a URL
+//! Reads no file: the secret is named here, and read by `Backend::load`. Invariant: with a URL
 //! there is a secret.
 
 use crate::auth::{Algorithm, KeyConfig, Source};

@@ -1,8 +1,8 @@
 //! The owner's backend: it is told what happens here, and asked what may.
 //!
-//! Workers put events into a ring in shared memory ([`queue`]) and never wait; one task process at a time
-//! takes them out, in order, and calls the backend ([`drain`], [`client`]). Knows no way of its own to
-//! reach a process: tasks and timers are the engine's ([`schedule`]). Invariants: 1. An event is in the ring
+//! Workers put events into a ring in shared memory (`queue`) and never wait; one task process at a time
+//! takes them out, in order, and calls the backend (`drain`, `client`). Knows no way of its own to
+//! reach a process: tasks and timers are the engine's (`schedule`). Invariants: 1. An event is in the ring
 //! until the backend has taken it, has refused it, or it was tried `backend.max_attempts` times; the ring has a
 //! bound, and what does not fit is counted. 2. Every event has a number of its own, drawn before anything
 //! else is done for it: what is lost on any way leaves a gap that the backend sees. 3. An event may be told

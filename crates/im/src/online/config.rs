@@ -71,7 +71,7 @@ const fn reload(
 /// What `[redis]` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedisConfig {
-    /// Where Redis is, [`parse`]d once; `None`: no list beyond this node is kept.
+    /// Where Redis is, read once; `None`: no list beyond this node is kept.
     pub url: Option<String>,
     /// Where its password is.
     pub password: Option<Source>,

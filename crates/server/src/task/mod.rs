@@ -3,7 +3,7 @@
 //!
 //! All task processes read the same queue: the kernel gives a task to an idle one. It notes the task
 //! in its scoreboard row first, so that the master can tell the asker if it dies with it (see
-//! [`queue`]). Knows no connection; what its hook pushes goes by mail.
+//! `queue`). Knows no connection; what its hook pushes goes by mail.
 
 mod effects;
 mod event_loop;

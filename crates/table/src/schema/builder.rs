@@ -43,7 +43,7 @@ impl SchemaBuilder {
         self.column(name, ColumnKind::Counter)
     }
 
-    /// Limits keys to so many bytes instead of [`DEFAULT_KEY_BYTES`].
+    /// Limits keys to so many bytes instead of [`DEFAULT_KEY_BYTES`](crate::DEFAULT_KEY_BYTES).
     #[must_use]
     pub fn key_limit(mut self, limit: usize) -> Self {
         self.key_limit = limit;
