@@ -172,9 +172,10 @@ fn visitors_counted_in_shared_memory_are_counted_once() {
         assert_eq!(guest.hears(), format!("you are visitor {number}, {number} here now"));
         guests.push(guest);
     }
-    let connections = server.status();
-    let of = |slot: usize| connections.number(&format!("/workers/{slot}/connections"));
-    assert_eq!(of(0) + of(1), 8, "{connections:?}");
+    server.wait_until("all of them in the counts of two workers", |status| {
+        let of = |slot: usize| status.number(&format!("/workers/{slot}/connections"));
+        of(0) + of(1) == 8
+    });
     guests[3].says("tea");
     guests.iter_mut().for_each(|guest| guest.hears_of("tea"));
     kill_workers(&server);
