@@ -32,6 +32,7 @@ const FENCE: [(&[&str], &[&str]); 8] = [
             "simdutf8",
             "socket2",
             "strsim",
+            "seccompiler",
         ],
     ),
     (&["dunlin-im"], &["redis", "jsonwebtoken", "ureq", "rustls", "aws-lc-rs"]),

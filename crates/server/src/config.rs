@@ -40,6 +40,8 @@ pub struct Config {
     pub user: Option<String>,
     /// Its group, where it is not the user's own.
     pub group: Option<String>,
+    /// Whether workers and the timer process give up system calls that they do not need.
+    pub sandbox: bool,
     /// Connections the kernel queues for each listener.
     pub backlog: i32,
     /// Connections of one client address, over all workers; 0 for any number.
@@ -153,6 +155,12 @@ pub const SERVER_KEYS: &[KeySpec] = &[
     restart("server.daemonize", KeyKind::Bool, "false", "Leave the terminal once ready."),
     restart("server.user", KeyKind::Text, "\"\"", "Who the server becomes where root starts it."),
     restart("server.group", KeyKind::Text, "\"\"", "Its group; empty is the user's own."),
+    reload(
+        "server.sandbox",
+        KeyKind::Bool,
+        "true",
+        "Workers and timer process give up system calls that they do not need.",
+    ),
     restart(
         "server.backlog",
         KeyKind::Count { min: 1, max: 65_535 },
@@ -393,6 +401,7 @@ impl Config {
             daemonize: settings.bool("server.daemonize"),
             user: named(&settings, "server.user"),
             group: group(&settings)?,
+            sandbox: settings.bool("server.sandbox"),
             backlog: bounded(settings.count("server.backlog")),
             max_connections_per_ip: bounded(settings.count("server.max_connections_per_ip")),
             accept_rate: bounded(settings.count("server.accept_rate")),

@@ -54,6 +54,7 @@ pub mod peers;
 pub mod privileges;
 pub mod process;
 pub mod run_dir;
+mod sandbox;
 pub mod scoreboard;
 pub mod server;
 pub mod sessions;

@@ -174,6 +174,8 @@ cells! {
     StopTold = 89;
     /// Process: turns that ended with connections still to be closed.
     ClosesDelayed = 90;
+    /// Process: 1 where it has given up system calls that no server needs (`server.sandbox`).
+    Sandboxed = 91;
     /// Master: how often its process died by a SIGKILL that was not the master's.
     DeathsKilled = 168;
     /// Master: how often its process died by any other signal.

@@ -110,7 +110,10 @@ impl ControlSocket {
                     asker.asked = true;
                     let request = match unix_socket::may_command(*number) {
                         true => ControlRequest::from_line(&asker.line),
-                        false => Err("only the user who runs the server, or root, may ask".into()),
+                        false => Err(
+                            "only the user who runs the server, or root, may ask, and no worker"
+                                .into(),
+                        ),
                     };
                     requests.push((Waiting(*number), request));
                 }

@@ -14,6 +14,7 @@ use crate::ipc::pipe::Pipe;
 use crate::ledger::{DescriptorKind, Holder};
 use crate::logging;
 use crate::process::{self, PipeKind, ProcessContext};
+use crate::sandbox;
 use crate::sys::fork::{self, Descriptors, Forked};
 use crate::sys::{descriptor, inherit, packet, signals};
 use crate::worker::Sources;
@@ -197,6 +198,7 @@ impl<A: App> Master<A> {
     }
 
     fn be_process(&mut self, place: u16, pipe: RawFd) -> i32 {
+        let sandboxed = self.config.sandbox;
         let process = &mut self.processes[usize::from(place)];
         let inner = self.wiring.process_inner[usize::from(place)];
         let birth = process::Birth {
@@ -215,6 +217,7 @@ impl<A: App> Master<A> {
         });
         match prepared {
             Ok(mut context) => {
+                sandbox::enter(sandboxed && process.sandboxed, &context.row());
                 context.say_prepared();
                 (process.run)(&mut context);
                 0

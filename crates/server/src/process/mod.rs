@@ -33,6 +33,8 @@ pub struct AddedProcess {
     pub(crate) name: String,
     pub(crate) pipe: PipeKind,
     pub(crate) run: Box<dyn FnMut(&mut ProcessContext)>,
+    /// Whether it lives by `server.sandbox`.
+    pub(crate) sandboxed: bool,
 }
 
 impl AddedProcess {
@@ -40,7 +42,12 @@ impl AddedProcess {
     /// started again, with growing delay if that happens often. It should watch
     /// [`ProcessContext::wait`] and return on [`ProcessEvent::Stop`].
     pub fn new(name: &str, run: impl FnMut(&mut ProcessContext) + 'static) -> Self {
-        Self { name: name.to_owned(), pipe: PipeKind::default(), run: Box::new(run) }
+        Self {
+            name: name.to_owned(),
+            pipe: PipeKind::default(),
+            run: Box::new(run),
+            sandboxed: false,
+        }
     }
 
     /// The same with another kind of pipe.

@@ -192,6 +192,7 @@ pub(crate) fn status(
             "descriptors": descriptor_figures::descriptors(shared.ledger),
             "workers": workers,
             "timer": with(base(&timer), json!({
+                "sandboxed": timer.value(Cell::Sandboxed) != 0,
                 "armed": timer.value(Cell::TimersArmed),
                 "fired": timer.value(Cell::TimersFired),
                 "late": spread(&timer, Times::Late),
@@ -353,6 +354,7 @@ fn place(slot: usize, row: &ProcessRow) -> Json {
             "generation": row.generation(),
             "stood_in_by": row.value(Cell::StoodInBy).checked_sub(1),
             "stuck_killed": row.value(Cell::StuckKilled),
+            "sandboxed": row.value(Cell::Sandboxed) != 0,
         }),
     )
 }

@@ -17,6 +17,7 @@ pub(crate) mod inherit;
 pub(crate) mod limits;
 pub(crate) mod packet;
 pub(crate) mod privileges;
+pub(crate) mod sandbox;
 pub(crate) mod signals;
 pub(crate) mod socket;
 pub(crate) mod unix_socket;

@@ -1,6 +1,7 @@
 //! The local socket of the control verbs.
 
 use super::descriptor::{borrow, release};
+use super::sandbox;
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, getsockopt,
@@ -34,8 +35,14 @@ pub(crate) fn accept(listener: RawFd) -> io::Result<Option<RawFd>> {
     }
 }
 
-/// Whether the other side is this user, or root.
+/// Whether the other side is this user, or root, and no process of ours that is locked in: a worker that
+/// was taken over could otherwise have the master start any program.
 pub(crate) fn may_command(asker: RawFd) -> bool {
-    getsockopt(&borrow(asker), sockopt::PeerCredentials)
-        .is_ok_and(|peer| peer.uid() == 0 || peer.uid() == Uid::effective().as_raw())
+    let Ok(peer) = getsockopt(&borrow(asker), sockopt::PeerCredentials) else { return false };
+    let ours = Uid::effective();
+    if peer.uid() != ours.as_raw() {
+        return peer.uid() == 0;
+    }
+    // 0: somebody whom this namespace does not see, and who is nobody it has started.
+    peer.pid() == 0 || !sandbox::is_locked_in(peer.pid())
 }

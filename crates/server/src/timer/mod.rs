@@ -27,7 +27,7 @@ pub const SWEEP_MS: u64 = 50;
 
 /// The timer process.
 pub(crate) fn added_process() -> AddedProcess {
-    AddedProcess::new("timer", run)
+    AddedProcess { sandboxed: true, ..AddedProcess::new("timer", run) }
 }
 
 fn run(process: &mut ProcessContext) {

@@ -43,6 +43,7 @@ use crate::context::Context;
 use crate::http::OriginPolicy;
 use crate::ids::{ConnId, Generation, SlotId};
 use crate::ipc::pipe::{Control, WireAdoption, cut_sentence};
+use crate::sandbox;
 use crate::scoreboard::Errand;
 use crate::shared::Shared;
 use crate::wiring::Wiring;
@@ -112,6 +113,8 @@ impl<A: App> Worker<'_, A> {
         let started = self.hook(|app, context| app.worker_start(context));
         let sentence = match started {
             Some(Ok(())) => {
+                // What starts it may still need what nothing does that a client can bring about.
+                sandbox::enter(self.core.config.sandbox, &self.core.row);
                 // A master that does not read its pipe is gone, and so will this process be.
                 let _ = self.core.pipe.send(&Control::Prepared);
                 return true;

@@ -5,7 +5,7 @@
 //! processes never mix. The file is opened for each line: a descriptor that a worker kept would be one
 //! that nobody closes when it is killed.
 
-use crate::commands::{Work, bound_memory, connection, die, mark, obey};
+use crate::commands::{Work, attempt, bound_memory, connection, die, mark, obey};
 use crate::place::Place;
 use dunlin_server::app::Closed;
 use dunlin_server::clock::Millis;
@@ -336,6 +336,7 @@ impl App for RecordingApp {
             Work::Nothing => return None,
             Work::Die => die(),
             Work::Mark => mark(context),
+            Work::Try(what) => return Some(attempt(&what)),
             Work::Push(to, what) => {
                 let pushed = context.push(ConnId::from_bits(to), Message::Text(&what));
                 return Some(format!("{pushed:?}"));

@@ -4,14 +4,17 @@ use crate::app::RecordingApp;
 use dunlin_server::{
     ConnId, Context, Handshake, Message, RequestId, Response, SlotId, TimerId, Turn,
 };
+use nix::sched::CloneFlags;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, raise};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 use std::fs;
+use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::IntoRawFd;
+use std::os::unix::net::UnixStream;
 use std::str::FromStr;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -26,6 +29,7 @@ pub(crate) enum Work {
     Nothing,
     Die,
     Mark,
+    Try(String),
     Push(u64, String),
     Tell(u16, String),
 }
@@ -227,6 +231,7 @@ fn work(kind: &str, rest: &str) -> Work {
         "nothing" => Work::Nothing,
         "die" => Work::Die,
         "mark" => Work::Mark,
+        "try" => Work::Try(rest.into()),
         "push" => Work::Push(connection(first).to_bits(), second.into()),
         "tell" => Work::Tell(number(first), second.into()),
         _ => Work::Say(rest.into()),
@@ -242,11 +247,38 @@ fn number<N: FromStr + Default>(text: &str) -> N {
     text.parse().unwrap_or_default()
 }
 
+/// Asks at the control socket, as a verb does.
+fn ask_master(place: &str) -> io::Result<String> {
+    let mut socket = UnixStream::connect(place)?;
+    socket.write_all(b"{\"verb\":\"status\"}\n")?;
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// Tries what a server does not need, or does; says what came of it.
+pub(crate) fn attempt(what: &str) -> String {
+    let (what, place) = what.split_once(' ').unwrap_or((what, ""));
+    let tried = match what {
+        "control" => return ask_master(place).unwrap_or_else(|error| error.to_string()),
+        "program" => std::process::Command::new("true").status().map(drop),
+        "namespace" => nix::sched::unshare(CloneFlags::CLONE_NEWUTS).map_err(Into::into),
+        "root" => nix::unistd::chroot("/").map_err(Into::into),
+        "user" => nix::unistd::seteuid(nix::unistd::geteuid()).map_err(Into::into),
+        "thread" => thread::Builder::new().spawn(|| ()).map(|thread| drop(thread.join())),
+        "file" => fs::File::open("/proc/self/status").map(drop),
+        "socket" => Socket::new(Domain::IPV6, Type::DGRAM, None).map(drop),
+        other => return format!("no such attempt: {other}"),
+    };
+    tried.map_or_else(|error| format!("{:?}", error.kind()), |()| "done".to_owned())
+}
+
 fn misbehave(verb: &str, rest: &str) -> String {
     match verb {
         "sleep" => thread::sleep(Duration::from_millis(number(rest))),
         "panic" => panic!("as it was told"),
         "die" => die(),
+        "try" => return attempt(rest),
         "leak" => return leak(number(rest)),
         "abort" => std::process::abort(),
         "devour" => devour(),

@@ -28,6 +28,7 @@ mod order;
 mod place;
 mod reloads;
 mod runner;
+mod sandbox;
 mod server;
 mod siblings;
 mod stops;
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         upgrades::TESTS,
         stops::TESTS,
         vanishing::TESTS,
+        sandbox::TESTS,
     ];
     runner::run(&tests.concat())
 }
