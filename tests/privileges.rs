@@ -60,7 +60,9 @@ fn identity(pid: i64) -> [String; 4] {
     })
 }
 
-fn expect_everybody_is(server: &Server, status: &Status, group: u32) {
+fn expect_everybody_is(server: &Server, group: u32) {
+    let everybody = |status: &Status| status.child_pids().iter().all(|pid| *pid > 1);
+    let status = server.wait_until("every process", everybody);
     let four = |id: u32| [id; 4].map(|id| id.to_string()).join(" ");
     let mut groups = [group, POND, MARSH];
     groups.sort_unstable();
@@ -98,7 +100,7 @@ fn everybody_is_the_user_and_stays_so_over_reload_death_and_upgrade() {
         .args(&["--set", &format!("log.file={}", log.display())])
         .start();
     let mut ann = server.client().login("ann");
-    expect_everybody_is(&server, &server.status(), WADER);
+    expect_everybody_is(&server, WADER);
     for file in ["", "dunlin.pid", "status.pipe", "control.sock", "api.key"] {
         let found = fs::metadata(server.run_dir().join(file)).expect("a file of the server's");
         assert_eq!((found.uid(), found.gid()), (WADER, WADER), "{file:?}");
@@ -109,14 +111,14 @@ fn everybody_is_the_user_and_stays_so_over_reload_death_and_upgrade() {
     let before = server.status();
     let slot = server.kill_worker_of(&mut ann);
     let dead = before.worker_pid(slot);
-    let status = server.wait_until("a successor", |status| {
+    server.wait_until("a successor", |status| {
         status.ready_workers() == 2 && status.worker_pid(slot) != dead
     });
-    expect_everybody_is(&server, &status, WADER);
+    expect_everybody_is(&server, WADER);
 
     let upgraded = server.verb(&["upgrade"]);
     assert_eq!(upgraded.code, Some(0), "{upgraded:?}");
-    expect_everybody_is(&server, &server.status(), WADER);
+    expect_everybody_is(&server, WADER);
     // The old connection, and a new one on the port that nobody could bind any more.
     ann.result("ping", json!({}));
     server.client().login("bob").send_to("ann", &json!("hello"));
@@ -138,7 +140,7 @@ fn another_group_than_the_users_own_may_be_named() {
         return;
     }
     let server = on_a_pond(&TOML.replace("[auth]", "group = \"shore\"\n[auth]")).start();
-    expect_everybody_is(&server, &server.status(), SHORE);
+    expect_everybody_is(&server, SHORE);
 }
 
 #[test]
