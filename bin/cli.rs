@@ -19,7 +19,8 @@ pub(crate) struct Cli {
 
 const FIRST_STEPS: &str = "Examples:
   dunlin serve                     # on 127.0.0.1:9502, a worker for each core
-  dunlin status --watch            # how it is doing, every second
+  dunlin status                    # how it is doing
+  dunlin top                       # the same, live
   dunlin reload                    # the config has changed
   dunlin upgrade                   # the program has changed
   dunlin stop
@@ -32,6 +33,7 @@ pub(crate) enum Verb {
     Serve(Serve),
     Check(Check),
     Status(Status),
+    Top(Top),
     Reload(Reload),
     Stop(Stop),
     Upgrade(Upgrade),
@@ -122,6 +124,22 @@ pub(crate) struct Status {
     /// With --watch: how often
     #[arg(long, value_name = "TIME", default_value = "1s", requires = "watch",
           value_parser = duration)]
+    pub(crate) every: Duration,
+    #[command(flatten)]
+    pub(crate) server: ServerFlags,
+}
+
+/// Watch the server live, on the whole terminal.
+///
+/// Rates of each worker as bars, what happened as lines, and keys that reload, replace or drain a worker
+/// after they have asked. Goes on while no server runs.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  dunlin top
+  dunlin top --every 250ms --run-dir /run/dunlin")]
+pub(crate) struct Top {
+    /// How often it looks
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
     pub(crate) every: Duration,
     #[command(flatten)]
     pub(crate) server: ServerFlags,

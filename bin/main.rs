@@ -27,6 +27,7 @@ mod stop;
 mod table;
 mod terminal;
 mod token;
+mod top;
 mod worker_table;
 
 use clap::Parser;
@@ -59,6 +60,7 @@ fn run(verb: &Verb) -> Result<ExitCode, Failure> {
         Verb::Serve(serve) => serve::run(serve),
         Verb::Check(check) => check::run(check),
         Verb::Status(status) => status::run(status),
+        Verb::Top(top) => top::run(top),
         Verb::Reload(reload) => control::reload(reload),
         Verb::Stop(stop) => stop::run(stop),
         Verb::Upgrade(upgrade) => control::upgrade(upgrade),

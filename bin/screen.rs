@@ -7,6 +7,7 @@
 use crate::failure::Failure;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use ratatui::layout::{Position, Rect};
 use ratatui::{DefaultTerminal, Frame};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -55,7 +56,9 @@ impl Screen {
 
     /// Forgets what stands on the screen, so that the next `draw` draws all of it.
     pub(crate) fn forget(&mut self) {
-        let _ = self.terminal.clear();
+        // Not by `clear`: it asks the terminal where the cursor is, and waits for an answer among the keys.
+        let size = self.terminal.size();
+        let _ = size.and_then(|size| self.terminal.resize(Rect::from((Position::ORIGIN, size))));
     }
 
     /// Readable when a signal has come.

@@ -46,5 +46,6 @@ mod support;
 mod survive;
 mod timeouts;
 mod tokens;
+mod top;
 mod tutorials;
 mod upgrade;

@@ -29,7 +29,8 @@ pub(crate) struct Left {
     pub(crate) code: i64,
     /// Whether the terminal is set as it was before.
     pub(crate) restored: bool,
-    /// What was shown from the beginning, as text.
+    /// What was shown from the beginning: as it came, and as text.
+    pub(crate) bytes: Vec<u8>,
     pub(crate) text: String,
 }
 
@@ -85,6 +86,24 @@ impl FullScreen {
         });
     }
 
+    /// The same of words that are drawn over others, of which only the letters that differ would be shown:
+    /// Ctrl-L has it draw everything anew.
+    pub(crate) fn wait_for_redrawn(&mut self, words: &str) {
+        wait::for_some(words, || {
+            self.press("\u{c}");
+            self.bytes.extend(self.shown.try_iter().flatten());
+            let text = as_text(&self.bytes);
+            let found = text[self.looked..].find(words)?;
+            self.looked += found + words.len();
+            Some(())
+        });
+    }
+
+    /// What was shown until it was last waited for, as text.
+    pub(crate) fn text(&self) -> String {
+        as_text(&self.bytes)
+    }
+
     /// Waits for its end.
     pub(crate) fn wait_end(mut self) -> Left {
         let last = self.told.recv_timeout(wait::DEADLINE);
@@ -92,7 +111,8 @@ impl FullScreen {
         process::wait_child("the terminal", &mut self.bridge);
         self.bytes.extend(self.shown.iter().flatten());
         let code = last["code"].as_i64().unwrap_or_else(|| panic!("no code: {last}"));
-        Left { code, restored: last["restored"] == true, text: as_text(&self.bytes) }
+        let (restored, bytes) = (last["restored"] == true, std::mem::take(&mut self.bytes));
+        Left { code, restored, text: as_text(&bytes), bytes }
     }
 }
 
