@@ -7,6 +7,7 @@ mod connect;
 mod echo;
 mod exchange;
 mod fanout;
+mod histogram;
 pub(crate) mod im;
 mod logins;
 mod meter;
@@ -129,6 +130,10 @@ fn say(
         terminal::print(&format!("{}\n", report.json()))?;
     } else {
         terminal::print(&report.text())?;
+        if terminal::size().is_some() {
+            let bars = parts.iter().map(|part| histogram::lines(part.name, &part.latency));
+            terminal::print(&bars.collect::<String>())?;
+        }
     }
     let mut code = ExitCode::Ok;
     for (fault, count) in faults.broken() {
