@@ -3,6 +3,7 @@
 
 use crate::bench::flags::{Bench, duration};
 use crate::chat::flags::Chat;
+use crate::trace::flags::Trace;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use std::path::PathBuf;
@@ -39,6 +40,7 @@ pub(crate) enum Verb {
     Upgrade(Upgrade),
     Balance(Balance),
     Drain(Drain),
+    Trace(Trace),
     Chat(Chat),
     Bench(Bench),
     Token(Token),

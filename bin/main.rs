@@ -28,6 +28,7 @@ mod table;
 mod terminal;
 mod token;
 mod top;
+mod trace;
 mod worker_table;
 
 use clap::Parser;
@@ -66,6 +67,7 @@ fn run(verb: &Verb) -> Result<ExitCode, Failure> {
         Verb::Upgrade(upgrade) => control::upgrade(upgrade),
         Verb::Balance(balance) => control::balance(balance),
         Verb::Drain(drain) => control::drain(drain),
+        Verb::Trace(trace) => trace::run(trace),
         Verb::Chat(chat) => chat::run(chat),
         Verb::Bench(bench) => bench::run(bench),
         Verb::Token(token) => token::run(token),

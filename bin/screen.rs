@@ -23,6 +23,23 @@ pub(crate) struct Screen {
     signals: SignalFd,
 }
 
+/// What asks a program to end.
+const ENDS: [Signal; 3] = [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT];
+
+/// The signals that ask for an end, as something readable. Threads that are started from now on do not get
+/// them either.
+pub(crate) fn ending_signals() -> Result<SignalFd, Failure> {
+    caught(&ENDS)
+}
+
+fn caught(signals: &[Signal]) -> Result<SignalFd, Failure> {
+    let failed = |error: nix::errno::Errno| Failure::failed(format!("signals: {error}"));
+    let set: SigSet = signals.iter().copied().collect();
+    set.thread_block().map_err(failed)?;
+    let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+    SignalFd::with_flags(&set, flags).map_err(failed)
+}
+
 /// Whether there is a terminal to read keys from and to draw on.
 pub(crate) fn is_there() -> bool {
     io::stdin().is_terminal() && io::stdout().is_terminal()
@@ -33,14 +50,7 @@ impl Screen {
     pub(crate) fn open() -> Result<Self, Failure> {
         let failed =
             |what: &str, error: &dyn std::fmt::Display| Failure::failed(format!("{what}: {error}"));
-        let mut caught = SigSet::empty();
-        for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT, Signal::SIGWINCH] {
-            caught.add(signal);
-        }
-        caught.thread_block().map_err(|error| failed("signals", &error))?;
-        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
-        let signals = SignalFd::with_flags(&caught, flags);
-        let signals = signals.map_err(|error| failed("signals", &error))?;
+        let signals = caught(&[&ENDS[..], &[Signal::SIGWINCH]].concat())?;
         // It also has a panic give the terminal back before its message is printed.
         let terminal = ratatui::try_init().inspect_err(|_| give_back());
         let terminal = terminal.map_err(|error| failed("the terminal", &error))?;

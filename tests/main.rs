@@ -47,5 +47,6 @@ mod survive;
 mod timeouts;
 mod tokens;
 mod top;
+mod trace;
 mod tutorials;
 mod upgrade;

@@ -22,7 +22,7 @@ mod state;
 mod talks;
 mod terminal;
 mod view;
-mod words;
+pub(crate) mod words;
 
 use crate::failure::Failure;
 use crate::screen;

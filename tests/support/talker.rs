@@ -5,10 +5,13 @@ use super::server::dunlin;
 use super::wait;
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, ChildStdin, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Instant;
+
+/// The exit code, and what was printed on standard output and standard error.
+pub(crate) type Ending = (Option<i32>, Vec<String>, Vec<String>);
 
 /// See the module. It is killed when it is dropped.
 #[derive(Debug)]
@@ -23,8 +26,12 @@ pub(crate) struct Talker {
 impl Talker {
     /// `dunlin chat WORDS…`.
     pub(crate) fn start(words: &[&str]) -> Self {
-        let mut command = dunlin();
-        command.arg("chat").args(words).env("TZ", "UTC");
+        Self::of(dunlin().arg("chat").args(words))
+    }
+
+    /// Any verb that goes on.
+    pub(crate) fn of(command: &mut Command) -> Self {
+        command.env("TZ", "UTC");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the client starts");
         let output = Lines::of(child.stdout.take().expect("piped above"));
@@ -37,6 +44,11 @@ impl Talker {
         let mut talker = Self::start(words);
         talker.wait_said("connected as");
         talker
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        process::signal(name, i64::from(self.child.id()));
     }
 
     pub(crate) fn say(&mut self, line: &str) {
@@ -70,7 +82,7 @@ impl Talker {
 
     /// Ends its input and waits for its end: the exit code, and all that it has printed that was not
     /// yet read.
-    pub(crate) fn finish(mut self) -> (Option<i32>, Vec<String>, Vec<String>) {
+    pub(crate) fn finish(mut self) -> Ending {
         drop(self.input.take());
         let status = process::wait_child("the client", &mut self.child);
         (status.code(), self.output.rest(), self.said.rest())

@@ -243,6 +243,14 @@ impl App for ImApp {
         })
     }
 
+    fn subject(&self, name: &str) -> Option<u64> {
+        self.subject_named(name)
+    }
+
+    fn traced(&self, master: &MasterContext<'_>, name: &str) -> Json {
+        self.traced_sessions(master, name)
+    }
+
     fn start(&mut self, master: &mut MasterContext<'_>) {
         let [node, seed] = self.random;
         self.tables = Some(Tables::new(master.sessions, master.areas, &self.sizes, node, seed));
@@ -334,10 +342,15 @@ impl App for ImApp {
     fn message(&mut self, context: &mut Context<'_, Self>, conn: ConnId, message: Message<'_>) {
         match message {
             Message::Text(text) => {
+                let told = self.trace_sent(context, conn, text);
                 let answer = match self.admit_message(context, conn, text.len()) {
                     Ok(()) => methods::answer(self, context, conn, text),
                     Err(refused) => methods::refuse(text, refused),
                 };
+                if !told {
+                    // A login: whose it is was not known before.
+                    self.trace_sent(context, conn, text);
+                }
                 if let Some(text) = &answer.text {
                     // Gone or too slow: the framework closes it, and nothing is left to tell it.
                     let _ = context.push(conn, Message::Text(text));

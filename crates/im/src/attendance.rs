@@ -24,6 +24,9 @@ impl ImApp {
 
     /// A session that was logged in ends its login: by `logout`, or because its connection is over.
     pub(crate) fn depart(&self, context: &mut Context<'_, Self>, conn: ConnId, end: End<'_>) {
+        if let End::Closed(closed) = &end {
+            self.trace_closed(context, conn, closed);
+        }
         // While the row names the user, and also where only this was left undone by a worker that died.
         self.leave_rooms(context, conn);
         let tables = self.tables();

@@ -97,6 +97,7 @@ mod session;
 mod simulation;
 mod tables;
 mod tasks;
+mod traced;
 mod watching;
 
 pub use api::ApiKeyError;

@@ -63,6 +63,17 @@ pub trait App: Sized + 'static {
         serde_json::Value::Null
     }
 
+    /// The number by which sessions of this name are known ([`crate::Sessions::set_subject`]), for who
+    /// asks to trace them; `None`: nobody here has this name, or can be traced. Never 0.
+    fn subject(&self, _name: &str) -> Option<u64> {
+        None
+    }
+
+    /// What is told to who begins to trace this name, such as the sessions there are.
+    fn traced(&self, _master: &MasterContext<'_>, _name: &str) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+
     /// Master, once: shared memory is made and the listeners are bound, nothing is forked yet. In a program
     /// that takes a running server over by an upgrade it is called, too, on columns and areas as they are;
     /// `shutdown` was not called in the program before.
@@ -445,4 +456,30 @@ pub struct TimerDue<'a> {
     pub ticks: u64,
     /// When it was due.
     pub due: Millis,
+}
+
+/// What is told of a connection to who traces it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TraceWay {
+    /// It sent a text.
+    In,
+    /// A text was sent to it.
+    Out,
+    /// A message that is no text was sent to it.
+    OutBinary,
+    /// It has ended.
+    Closed,
+}
+
+impl TraceWay {
+    /// The word for programs.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::In => "in",
+            Self::Out => "out",
+            Self::OutBinary => "binary",
+            Self::Closed => "closed",
+        }
+    }
 }

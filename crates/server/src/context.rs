@@ -6,7 +6,7 @@
 mod error;
 
 pub use self::error::{PushError, SendError, TimerError};
-use crate::app::{App, Handshake, Message, Response};
+use crate::app::{App, Handshake, Message, Response, TraceWay};
 use crate::clock::{self, Millis};
 use crate::ids::{ConnId, RequestId, SlotId, TaskId, TimerId, Turn};
 use crate::sessions::{SessionInfo, Sessions};
@@ -123,6 +123,18 @@ impl<'a, A: App> Context<'a, A> {
     #[must_use]
     pub fn area(&self, name: &str) -> Option<&'static [AtomicU64]> {
         self.effects.areas().words(name)
+    }
+
+    /// Whether somebody traces this connection of this worker ([`Sessions::set_subject`]). Costs nothing
+    /// while nobody traces anything.
+    #[must_use]
+    pub fn is_traced(&self, conn: ConnId) -> bool {
+        self.effects.is_traced(conn)
+    }
+
+    /// Tells who traces the connection; of what is sent to it the framework tells by itself.
+    pub fn trace(&mut self, conn: ConnId, way: TraceWay, text: &str) {
+        self.effects.trace(conn, way, text);
     }
 
     /// Sets when [`App::deadline`] is to be called for a connection of this worker; `None`: never.
@@ -314,6 +326,12 @@ pub trait Effects {
     fn sessions(&self) -> &Sessions;
     /// The application's areas of shared memory.
     fn areas(&self) -> &Areas;
+    /// See [`Context::is_traced`].
+    fn is_traced(&self, _conn: ConnId) -> bool {
+        false
+    }
+    /// See [`Context::trace`].
+    fn trace(&mut self, _conn: ConnId, _way: TraceWay, _text: &str) {}
     /// See [`Context::set_heartbeat`].
     fn set_heartbeat(&mut self, conn: ConnId, after_ms: Option<u64>);
     /// See [`Context::send_pipe_message`].

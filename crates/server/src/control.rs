@@ -48,6 +48,25 @@ pub enum ControlRequest {
     },
     /// Even the connections out over the workers.
     Balance,
+    /// Trace what sessions of this name send and get, to a socket in the run directory.
+    Trace {
+        /// Whose sessions.
+        user: String,
+        /// The socket's name, such as `trace.1.sock`.
+        socket: String,
+    },
+    /// Let a trace go on; to be asked once a second.
+    #[serde(rename = "trace-renew")]
+    RenewTrace {
+        /// Its number.
+        trace: u64,
+    },
+    /// End a trace.
+    #[serde(rename = "trace-end")]
+    EndTrace {
+        /// Its number.
+        trace: u64,
+    },
     /// Move the connections of one worker to the others.
     Drain {
         /// Its slot.

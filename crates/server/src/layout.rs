@@ -15,6 +15,7 @@ use crate::scoreboard::{self, Scoreboard};
 use crate::sessions::Sessions;
 use crate::shared::{POOL_BLOCK_BYTES, POOL_GROUPS, SharedError, Sizes};
 use crate::timer::{self, TimerTable};
+use crate::traces::Traces;
 use crate::worker::REST_MARK;
 use dunlin_table::{Area, Column, Description, Plan, Pool, Rows, Schema};
 use serde::{Deserialize, Serialize};
@@ -47,6 +48,7 @@ pub(crate) struct Places {
     pub(crate) timers: Area,
     pub(crate) peers: Area,
     pub(crate) bulletin: Area,
+    pub(crate) traces: Area,
     pub(crate) named: Vec<(AreaRequest, Area)>,
 }
 
@@ -77,6 +79,7 @@ impl Layout {
             timers: plan.reserve(TimerTable::words_needed(sizes.timers)),
             peers: plan.reserve(Peers::words_needed(sizes.workers, sizes.descriptors)),
             bulletin: plan.reserve(Bulletin::WORDS),
+            traces: plan.reserve(Traces::WORDS),
             named: app_areas
                 .iter()
                 .map(|request| (*request, plan.reserve(request.words)))
@@ -129,6 +132,7 @@ impl Layout {
         add("bounds of times", format!("{:?}", scoreboard::BOUNDS_US));
         add("timers", format!("{timers} of {} words", timer::ROW_WORDS));
         add("what the master tells", format!("{TEXT_MAX} B of JSON"));
+        add("traces", format!("{} words", Traces::WORDS));
         for (request, _) in &self.areas.named {
             add(&format!("area {}", request.name), format!("{} words", request.words));
         }

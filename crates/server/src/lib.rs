@@ -65,6 +65,7 @@ pub mod status;
 mod sys;
 pub mod task;
 pub mod timer;
+mod traces;
 mod upgrade;
 pub mod websocket;
 mod wiring;
@@ -72,7 +73,7 @@ mod worker;
 
 pub use app::{
     Adoption, App, AreaRequest, Closed, ClosedBy, Handshake, Message, Reply, Response, Sender,
-    StopReason, TaskFailure, TimerDue, UpgradeRequest, WorkerError,
+    StopReason, TaskFailure, TimerDue, TraceWay, UpgradeRequest, WorkerError,
 };
 pub use context::{Context, MasterContext, PushError, Role, SendError, TimerError};
 pub use http::Request;

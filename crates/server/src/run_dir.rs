@@ -12,6 +12,7 @@
 //! descriptor table, gives it up. So nobody but this module may open `dunlin.pid` there.
 
 use crate::clock;
+use crate::master::remove_trace_sockets;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::unistd::Uid;
@@ -261,6 +262,7 @@ impl RunDir {
     }
 
     fn remove_leftovers(&self) -> Result<(), RunDirError> {
+        remove_trace_sockets(&self.path);
         for path in
             [self.status_pipe(), self.spare_status_pipe(), self.control_socket(), self.api_key()]
         {

@@ -13,7 +13,7 @@ use crate::process::{self, AddedProcess};
 use crate::run_dir::RunDir;
 use crate::settings::Settings;
 use crate::shared::{Shared, Sizes};
-use crate::sys::{daemon, descriptor, exec, limits, packet, signals};
+use crate::sys::{daemon, descriptor, exec, limits, packet, signals, unix_socket};
 use crate::timer;
 use crate::upgrade::{self, Purpose, Start};
 use crate::wiring::Wiring;
@@ -353,6 +353,7 @@ impl<A: App> Server<A> {
             wiring.process_outer.push(outer);
             wiring.process_inner.push(inner);
         }
+        wiring.tracer = Some(unix_socket::datagrams()?);
         Ok(wiring)
     }
 }

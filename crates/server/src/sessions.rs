@@ -9,6 +9,7 @@
 
 mod moves;
 mod phase;
+mod subject;
 mod writer;
 
 pub(crate) use self::moves::{Passage, STRIKES_MAX};
@@ -46,10 +47,11 @@ struct Columns {
     passage: CounterId,
     strikes: CounterId,
     left: CounterId,
+    subject: CounterId,
     subprotocol: ColumnId,
 }
 
-const COUNTERS: [&str; 25] = [
+const COUNTERS: [&str; 26] = [
     "state",
     "descriptor",
     "home",
@@ -75,6 +77,7 @@ const COUNTERS: [&str; 25] = [
     "passage",
     "strikes",
     "left",
+    "subject",
 ];
 
 /// Longest subprotocol a row keeps, in bytes.
@@ -135,6 +138,7 @@ impl Sessions {
             passage: counter("passage"),
             strikes: counter("strikes"),
             left: counter("left"),
+            subject: counter("subject"),
             subprotocol: schema
                 .column("subprotocol")
                 .expect("`schema` adds every framework column by this name"),
@@ -225,20 +229,6 @@ impl Sessions {
     #[must_use]
     pub fn used(&self) -> u32 {
         self.rows.count()
-    }
-
-    /// Address, times and worker of a connection; `None` if it is gone.
-    #[must_use]
-    pub fn info(&self, conn: ConnId) -> Option<SessionInfo> {
-        let row = self.read(conn)?;
-        let silent_ms = clock::now().0.saturating_sub(self.word(conn, self.columns.last_active)?);
-        Some(SessionInfo {
-            peer: self.peer(conn)?,
-            connected_at_ms: self.word(conn, self.columns.connected_at)?,
-            last_active_ms: clock::unix_ms().saturating_sub(silent_ms),
-            slot: SlotId(self.rows.owner(conn.row())?),
-            subprotocol: row.str(self.columns.subprotocol).to_owned(),
-        })
     }
 
     /// The client's address; `None` if the connection is gone.

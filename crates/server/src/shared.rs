@@ -12,6 +12,7 @@ use crate::scoreboard::Scoreboard;
 use crate::sessions::Sessions;
 use crate::sys::descriptor;
 use crate::timer::TimerTable;
+use crate::traces::Traces;
 use dunlin_table::{LayoutError, Pool, Region, RegionError, SchemaError};
 use serde::{Deserialize, Serialize};
 use std::os::fd::RawFd;
@@ -72,6 +73,8 @@ pub struct Shared {
     pub peers: Peers,
     /// What the master last said of itself.
     pub(crate) bulletin: Bulletin,
+    /// What is traced.
+    pub(crate) traces: Traces,
     /// The application's areas.
     pub areas: Areas,
     /// The whole segment in bytes.
@@ -132,6 +135,7 @@ impl Shared {
             timers: TimerTable::new(at.timers.words(region)),
             peers: Peers::new(at.peers.words(region), workers, descriptors, seed),
             bulletin: Bulletin::new(at.bulletin.words(region)),
+            traces: Traces::new(at.traces.words(region)),
             areas: Areas {
                 named: at
                     .named

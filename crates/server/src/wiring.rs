@@ -39,6 +39,9 @@ pub(crate) struct Wiring {
     pub(crate) process_inner: Vec<RawFd>,
     /// By place of an added process: everybody else's side.
     pub(crate) process_outer: Vec<RawFd>,
+    /// What workers tell who traces by: bound to nothing, it sends to any name.
+    #[serde(default)]
+    pub(crate) tracer: Option<RawFd>,
     /// The master's process id.
     pub(crate) master_pid: u32,
 }
@@ -106,6 +109,7 @@ impl Wiring {
         all.extend(self.tasks_in);
         all.extend(&self.process_inner);
         all.extend(&self.process_outer);
+        all.extend(self.tracer);
         all
     }
 }

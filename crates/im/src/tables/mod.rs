@@ -289,6 +289,7 @@ impl Tables {
             return Err(full);
         }
         self.set_login(sessions, conn, message_id::draw(self.last_login, unix_ms));
+        sessions.set_subject(conn, self.subject(user));
         // Two logins at one time, on two workers, each write their own word and then look for the
         // other's: without the fence both might look before the other's write is seen (invariant 4).
         fence(Ordering::SeqCst);
@@ -331,6 +332,7 @@ impl Tables {
     pub(crate) fn leave(&self, sessions: &Sessions, conn: ConnId) -> Option<Account> {
         let account = self.account(sessions, conn);
         self.set_login(sessions, conn, 0);
+        sessions.set_subject(conn, 0);
         let row = sessions.read(conn)?;
         // Named also where a login was not done when its worker died.
         let user = row.str(self.user);
@@ -490,6 +492,11 @@ impl Tables {
         if let Some(word) = sessions.counter(conn, self.login) {
             word.store(login, Ordering::Release);
         }
+    }
+
+    /// By which number who traces a user finds his sessions; not 0, which is nobody's.
+    pub(crate) fn subject(&self, user: &str) -> u64 {
+        self.hash(user).max(1)
     }
 
     /// What stands for a user in shared tables where his name would be too long.

@@ -131,6 +131,11 @@ impl ControlSocket {
         requests
     }
 
+    /// User and process of somebody who waits.
+    pub(super) fn peer(&self, who: Waiting) -> Option<(u32, i32)> {
+        self.askers.contains_key(&who.0).then(|| unix_socket::peer(who.0))?
+    }
+
     /// Answers somebody, and hangs up once it is sent.
     pub(super) fn answer(&mut self, to: Waiting, answer: &ControlAnswer) {
         if let Some(asker) = self.askers.get_mut(&to.0) {

@@ -95,6 +95,7 @@ impl<A: App> Master<A> {
             self.serve_control();
             self.serve_status();
             self.do_what_hooks_asked();
+            self.end_stale_traces();
             self.input(Input::Tick);
             self.move_connections();
             self.go_on_stopping();
@@ -295,6 +296,9 @@ impl<A: App> Master<A> {
                     self.begin_job(Job::Drain(worker), who);
                     continue;
                 }
+                Ok(ControlRequest::Trace { user, socket }) => self.begin_trace(who, &user, &socket),
+                Ok(ControlRequest::RenewTrace { trace }) => self.renew_trace(trace),
+                Ok(ControlRequest::EndTrace { trace }) => self.end_trace(trace),
                 Err(sentence) => ControlAnswer::refused(sentence),
             };
             self.control.answer(who, &answer);

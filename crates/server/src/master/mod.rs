@@ -26,9 +26,11 @@ mod stuck_report;
 mod supervisor;
 mod sweep;
 mod telling;
+mod traces;
 mod upgrade;
 
 pub(crate) use supervisor::NOTIFY_SOCKET;
+pub(crate) use traces::remove_sockets as remove_trace_sockets;
 
 pub(crate) use hand_over::Succession;
 pub(crate) use listeners::{ListenError, bind_all};
@@ -119,6 +121,8 @@ pub(crate) struct Master<A: App> {
     balance_figures: moving::BalanceFigures,
     /// Who asked for the job of the balancer.
     job_waiting: Option<control::Waiting>,
+    /// Who traces.
+    leases: traces::Leases,
     /// Who asked for a reload while one was under way.
     next_waiting: Vec<control::Waiting>,
     stopping: Option<stop::Stopping>,
@@ -135,6 +139,8 @@ impl<A: App> Master<A> {
     /// The run directory does not take the FIFO or the socket, or descriptors are short.
     pub(crate) fn new(parts: Parts<A>) -> io::Result<Self> {
         let Parts { app, config, source, processes, shared, wiring, run_dir, announce, .. } = parts;
+        // Those of the program before, which nobody here renews.
+        shared.traces.end_all();
         let upgrades = Upgrades::new(parts.start, parts.facts, parts.sizes);
         let poll = Poll::new()?;
         let (signals, signals_in) = sys_signals::own_pipe()?;
@@ -187,6 +193,7 @@ impl<A: App> Master<A> {
             balancer: Balancer::default(),
             balance_figures: moving::BalanceFigures::default(),
             job_waiting: None,
+            leases: traces::Leases::default(),
             next_waiting: Vec::new(),
             stopping: None,
             exit: None,

@@ -1,6 +1,8 @@
 //! Where a session is in its life, what its worker was doing with it, and what its row tells.
 
-use crate::ids::SlotId;
+use super::Sessions;
+use crate::clock;
+use crate::ids::{ConnId, SlotId};
 use std::net::SocketAddr;
 
 /// Where a row is in its life.
@@ -42,4 +44,20 @@ pub struct SessionInfo {
     pub slot: SlotId,
     /// The subprotocol agreed on, empty if none.
     pub subprotocol: String,
+}
+
+impl Sessions {
+    /// Address, times and worker of a connection; `None` if it is gone.
+    #[must_use]
+    pub fn info(&self, conn: ConnId) -> Option<SessionInfo> {
+        let row = self.read(conn)?;
+        let silent_ms = clock::now().0.saturating_sub(self.word(conn, self.columns.last_active)?);
+        Some(SessionInfo {
+            peer: self.peer(conn)?,
+            connected_at_ms: self.word(conn, self.columns.connected_at)?,
+            last_active_ms: clock::unix_ms().saturating_sub(silent_ms),
+            slot: SlotId(self.rows.owner(conn.row())?),
+            subprotocol: row.str(self.columns.subprotocol).to_owned(),
+        })
+    }
 }

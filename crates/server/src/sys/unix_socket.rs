@@ -4,8 +4,8 @@ use super::descriptor::{borrow, release};
 use super::sandbox;
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, accept4, bind, getsockopt,
-    listen as start, socket, sockopt,
+    AddressFamily, Backlog, MsgFlags, SockFlag, SockType, UnixAddr, accept4, bind, getsockopt,
+    listen as start, sendto, socket, sockopt,
 };
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::Uid;
@@ -33,6 +33,24 @@ pub(crate) fn accept(listener: RawFd) -> io::Result<Option<RawFd>> {
         Err(Errno::EAGAIN | Errno::ECONNABORTED | Errno::EINTR) => Ok(None),
         Err(error) => Err(error.into()),
     }
+}
+
+/// A socket that sends datagrams to any name, and never waits for who reads them.
+pub(crate) fn datagrams() -> io::Result<RawFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    Ok(release(socket(AddressFamily::Unix, SockType::Datagram, flags, None)?))
+}
+
+/// Sends a datagram to who listens at a path. `WouldBlock`: he does not read fast enough.
+pub(crate) fn tell(from: RawFd, to: &Path, bytes: &[u8]) -> io::Result<()> {
+    sendto(from, bytes, &UnixAddr::new(to)?, MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT)?;
+    Ok(())
+}
+
+/// Who is on the other side: user and process.
+pub(crate) fn peer(asker: RawFd) -> Option<(u32, i32)> {
+    let peer = getsockopt(&borrow(asker), sockopt::PeerCredentials).ok()?;
+    Some((peer.uid(), peer.pid()))
 }
 
 /// Whether the other side is this user, or root, and no process of ours that is locked in: a worker that

@@ -18,6 +18,7 @@ use super::routing::{Routing, Speaking};
 use super::standing_in::StandingIn;
 use super::state::Life;
 use super::times::TurnTimes;
+use super::trace::Tracing;
 use crate::app::{Closed, ClosedBy};
 use crate::clock::{self, Millis};
 use crate::config::Config;
@@ -130,6 +131,8 @@ pub(crate) struct Core {
     /// There while the server stops.
     pub(super) goodbyes: Option<Goodbyes>,
     pub(super) open_tasks: OpenTasks,
+    /// What is gathered for who traces.
+    pub(super) tracing: Tracing,
 }
 
 impl Core {
@@ -195,6 +198,7 @@ impl Core {
             returning: 1,
             goodbyes: None,
             open_tasks: OpenTasks::default(),
+            tracing: Tracing::default(),
             shared,
             config,
             wiring,
@@ -352,6 +356,9 @@ impl Core {
                 self.row.add(Cell::CompressedOut, 1);
                 self.row.add(Cell::SavedBytes, u64::try_from(saved).unwrap_or(0));
             }
+        }
+        if queued && self.tracing.is_on() {
+            self.trace_out(key, message.opcode, message.payload);
         }
         queued
     }

@@ -6,7 +6,7 @@ use super::compression::Outgoing;
 use super::connection::Answer;
 use super::core::Core;
 use super::routing::RECIPIENTS_PER_MAIL;
-use crate::app::{Closed, ClosedBy, Handshake, Response, Sender};
+use crate::app::{Closed, ClosedBy, Handshake, Response, Sender, TraceWay};
 use crate::clock::Millis;
 use crate::context::{Effects, MasterDeed, PushError, Role, SendError, TimerError, Urgency};
 use crate::ids::{ConnId, RequestId, SlotId, TaskId, TimerId, Turn};
@@ -232,6 +232,14 @@ impl Effects for Core {
 
     fn areas(&self) -> &Areas {
         &self.shared.areas
+    }
+
+    fn is_traced(&self, conn: ConnId) -> bool {
+        self.tracing.is_on() && self.tracing.follows(self.shared.sessions.subject(conn))
+    }
+
+    fn trace(&mut self, conn: ConnId, way: TraceWay, text: &str) {
+        self.trace_line(conn, way, text);
     }
 
     fn set_heartbeat(&mut self, conn: ConnId, after_ms: Option<u64>) {

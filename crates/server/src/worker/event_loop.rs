@@ -40,6 +40,7 @@ impl<A: App> Worker<'_, A> {
         loop {
             self.poll(&mut events)?;
             self.core.begin_turn();
+            self.core.tracing.look(&self.core.shared.traces);
             // The slot has one stamp: it is its owner's.
             let stamps = self.core.life.serving();
             if stamps {
@@ -83,6 +84,7 @@ impl<A: App> Worker<'_, A> {
                 self.core.unmark_in_transit();
             }
             self.look();
+            self.core.send_traced();
             self.publish();
             self.core.end_turn();
             if stamps || self.core.life.serving() {

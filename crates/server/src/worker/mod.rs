@@ -31,6 +31,7 @@ mod standing_in;
 mod state;
 mod sweep;
 mod times;
+mod trace;
 
 use self::core::Core;
 pub(crate) use self::leftover::MARK as REST_MARK;

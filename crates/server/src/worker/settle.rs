@@ -31,7 +31,7 @@ impl<A: App> Worker<'_, A> {
     pub(super) fn settle(&mut self) {
         self.save_gathered();
         loop {
-            self.core.post.flush();
+            self.core.flush_mail();
             let touched = std::mem::take(&mut self.core.touched);
             if touched.is_empty() {
                 self.core.marks.set();
@@ -59,7 +59,7 @@ impl<A: App> Worker<'_, A> {
         };
         if self.core.connections.get(key).is_some_and(much) {
             // Mail first, as at the end of the turn.
-            self.core.post.flush();
+            self.core.flush_mail();
             self.core.flush_output(key);
             self.core.keep_warm(key);
         }
