@@ -104,3 +104,16 @@ fn the_status_on_a_terminal_is_redrawn_in_place_and_fits() {
     assert_eq!(left.code, 0);
     assert!(!left.bytes.contains(&0x1b), "{left:?}");
 }
+
+#[test]
+fn a_bench_shows_on_a_terminal_how_its_times_are_spread() {
+    let server = Server::start("[server]\nworkers = 1");
+    let words = ["bench", "im", "--only", "rate", "--connections", "2", "--rate", "50"];
+    let mut bench = server.verb_command(&words);
+    bench.args(["--duration", "500ms"]);
+    let left = FullScreen::start(&bench).wait_end();
+    assert_eq!(left.code, 0, "{left:?}");
+    assert!(left.text.contains("generator busy") && left.text.contains("█"), "{left:?}");
+    let piped = process::run(&mut bench);
+    assert!(piped.code == Some(0) && !piped.stdout.contains("█"), "{piped:?}");
+}

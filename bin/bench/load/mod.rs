@@ -36,6 +36,7 @@ use net::Net;
 use pace::{Pace, Times};
 use part::Part;
 use report::{Note, Report};
+use std::io::{self, IsTerminal};
 use std::path::Path;
 
 /// Handshakes under way at once, where nobody measures them.
@@ -130,7 +131,7 @@ fn say(
         terminal::print(&format!("{}\n", report.json()))?;
     } else {
         terminal::print(&report.text())?;
-        if terminal::size().is_some() {
+        if io::stdout().is_terminal() {
             let bars = parts.iter().map(|part| histogram::lines(part.name, &part.latency));
             terminal::print(&bars.collect::<String>())?;
         }
