@@ -102,6 +102,11 @@ impl Traces {
         self.words[ACTIVE].load(Relaxed)
     }
 
+    /// How many there have been: each has moved the number of its place by two.
+    pub(crate) fn begun(&self) -> u64 {
+        (0..TRACES_MAX).map(|place| self.place(place)[NUMBER].load(Relaxed) / 2).sum()
+    }
+
     /// All there are.
     pub(crate) fn read(&self) -> Vec<Trace> {
         let active = self.words[ACTIVE].load(Acquire);
@@ -188,7 +193,7 @@ mod tests {
         assert!(traces.begin(2, 5, Path::new("x")));
         assert_eq!(traces.counts_of(2), Counts::default(), "of the new one alone");
         traces.end_all();
-        assert_eq!((traces.active(), traces.counts().sent), (0, 4));
+        assert_eq!((traces.active(), traces.begun(), traces.counts().sent), (0, 3, 4));
     }
 
     #[test]

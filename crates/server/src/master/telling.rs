@@ -23,7 +23,6 @@ impl<A: App> Master<A> {
         let mailbox_bytes = self.wiring.mailbox_bytes();
         let names = &self.wiring.process_names;
         let mut object = status::status(self.tell(), names, &mailbox_bytes, &self.shared);
-        object["traces"] = self.traces_status();
         let more = self.hook(|app, master| app.status(master));
         status::merge(&mut object, more.unwrap_or_default());
         object

@@ -67,10 +67,6 @@ impl Leases {
         let is_over = |one: &Option<Lease>| one.as_ref().is_some_and(|one| one.until <= now);
         (0..TRACES_MAX).filter(|place| is_over(&self.places[*place])).collect()
     }
-
-    fn active(&self) -> usize {
-        self.places.iter().flatten().count()
-    }
 }
 
 impl<A: App> Master<A> {
@@ -151,17 +147,6 @@ impl<A: App> Master<A> {
             let _ = fs::remove_file(socket);
         }
     }
-
-    /// What the status tells.
-    pub(super) fn traces_status(&self) -> Json {
-        let counts = self.shared.traces.counts();
-        json!({
-            "active": self.leases.active(),
-            "begun": self.leases.begun,
-            "sent": counts.sent,
-            "dropped": counts.dropped,
-        })
-    }
 }
 
 /// Whether a name is that of a socket of a trace, and leads nowhere else.
@@ -199,7 +184,7 @@ mod tests {
         assert_eq!(leases.over(Millis(LEASE_MS)), [0, 2, 3]);
         assert!(leases.end(2).is_some() && leases.end(2).is_none());
         assert_eq!(leases.begin(Millis(9), socket()), Some((5, 2)));
-        assert_eq!((leases.renew(Millis(9), 3), leases.active(), leases.begun), (None, 4, 5));
+        assert_eq!((leases.renew(Millis(9), 3), leases.begun), (None, 5));
     }
 
     #[test]

@@ -190,6 +190,7 @@ pub(crate) fn status(
             "uptime_ms": started_at_ms.map(|at| clock::unix_ms().saturating_sub(at)),
             "sessions": sessions(shared),
             "descriptors": descriptor_figures::descriptors(shared.ledger),
+            "traces": traces(shared),
             "workers": workers,
             "timer": with(base(&timer), json!({
                 "sandboxed": timer.value(Cell::Sandboxed) != 0,
@@ -227,6 +228,16 @@ pub fn merge(object: &mut Json, more: Json) {
         (_, Json::Null) => {}
         (place, value) => *place = value,
     }
+}
+
+fn traces(shared: &Shared) -> Json {
+    let counts = shared.traces.counts();
+    json!({
+        "active": shared.traces.active().count_ones(),
+        "begun": shared.traces.begun(),
+        "sent": counts.sent,
+        "dropped": counts.dropped,
+    })
 }
 
 fn sessions(shared: &Shared) -> Json {
