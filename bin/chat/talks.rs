@@ -85,6 +85,8 @@ pub(crate) enum Deed {
     Who(Vec<String>),
     Watch(Vec<String>),
     Redraw,
+    /// End when what was typed is sent.
+    Finish,
     Quit,
 }
 
@@ -324,6 +326,11 @@ impl Talks {
                 None => self.trouble(time, "no room is on the screen: /members ROOM".to_owned()),
             },
             Line::Help => HELP.iter().for_each(|line| self.notice(time, (*line).to_owned())),
+            // A moment, mostly; a second one does not wait.
+            Line::Quit if unsent > 0 && !warned && self.standing == Standing::Online => {
+                self.warned = true;
+                return vec![Deed::Finish];
+            }
             Line::Quit if unsent > 0 && !warned => {
                 self.warned = true;
                 self.trouble(
@@ -537,13 +544,19 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_would_lose_something_is_asked_for_twice() {
+    fn an_end_waits_for_what_is_on_its_way_and_is_asked_for_twice_where_that_may_be_long() {
+        let quit = |talks: &mut Talks, unsent: usize| {
+            talks.press(&Key::Paste("/quit".to_owned()), Millis(0), 0, unsent);
+            talks.press(&Key::Enter, Millis(0), 0, unsent)
+        };
         let mut talks = talks();
-        talks.press(&Key::Paste("/quit".to_owned()), Millis(0), 0, 2);
-        assert_eq!(talks.press(&Key::Enter, Millis(0), 0, 2), []);
-        talks.press(&Key::Paste("/quit".to_owned()), Millis(0), 0, 2);
-        assert_eq!(talks.press(&Key::Enter, Millis(0), 0, 2), [Deed::Quit]);
-        assert_eq!(type_line(&mut talks, "/quit"), [Deed::Quit]);
+        assert_eq!(quit(&mut talks, 0), [Deed::Quit]);
+        assert_eq!(
+            (quit(&mut talks, 2), quit(&mut talks, 2)),
+            (vec![Deed::Finish], vec![Deed::Quit])
+        );
+        talks.hear(&News::Offline { why: "gone".to_owned(), wait_ms: 9 }, Millis(0), 0);
+        assert_eq!((quit(&mut talks, 2), quit(&mut talks, 2)), (vec![], vec![Deed::Quit]));
         assert_eq!(talks.press(&Key::Control('c'), Millis(0), 0, 9), [Deed::Quit]);
     }
 

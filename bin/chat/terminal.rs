@@ -107,6 +107,7 @@ fn carry_out(link: &mut Link, talks: &mut Talks, deeds: Vec<Deed>) {
             Deed::Who(users) => link.state.presence(users),
             Deed::Watch(users) => link.state.watch(&users),
             Deed::Redraw => {}
+            Deed::Finish => link.state.finish(),
             Deed::Quit => link.state.quit(),
         }
     }
