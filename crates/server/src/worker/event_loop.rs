@@ -113,8 +113,8 @@ impl<A: App> Worker<'_, A> {
         } else if moves || core.life.serving() && core.post.spilled_bytes() > 0 {
             RETRY_MAIL_MS
         } else {
-            let goodbyes = core.goodbyes.as_ref().and_then(Goodbyes::wait_ms);
-            goodbyes.unwrap_or(sweep::SWEEP_EVERY_MS)
+            let wait_ms = |goodbyes: &Goodbyes| goodbyes.wait_ms(core.now);
+            core.goodbyes.as_ref().map_or(sweep::SWEEP_EVERY_MS, wait_ms)
         };
         match core.poll.poll(events, Some(Duration::from_millis(timeout_ms))) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {

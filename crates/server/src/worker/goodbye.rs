@@ -10,6 +10,7 @@ use super::core::{CLOSE_GRACE_MS, Core};
 use super::pace::Pace;
 use super::receive::Reading;
 use super::routing::Speaking;
+use super::sweep::SWEEP_EVERY_MS;
 use crate::app::{App, Closed, ClosedBy, StopReason};
 use crate::clock::{self, Millis};
 use crate::ids::{ConnId, SlotId};
@@ -72,12 +73,13 @@ enum Step {
 }
 
 impl Goodbyes {
-    /// How long the worker may wait for events.
-    pub(super) fn wait_ms(&self) -> Option<u64> {
+    /// How long the worker may wait for events: not beyond its end, at which it closes who is left before
+    /// the master kills it.
+    pub(super) fn wait_ms(&self, now: Millis) -> u64 {
         match (self.hurry, self.waiting.is_empty() && self.leaving.is_empty()) {
-            (true, _) => Some(0),
-            (false, false) => Some(LOOK_EVERY_MS),
-            (false, true) => None,
+            (true, _) => 0,
+            (false, false) => LOOK_EVERY_MS,
+            (false, true) => self.until.since(now).clamp(1, SWEEP_EVERY_MS),
         }
     }
 }
