@@ -381,6 +381,7 @@ impl App for ImApp {
             request.arrival.door,
             context.is_stopping(),
             page::front(&self.config),
+            self.access.admits_admins(request.arrival.door),
         ))
     }
 

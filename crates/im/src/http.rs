@@ -2,6 +2,7 @@
 //!
 //! Pure: a method and a path in, a response out. Knows no session.
 
+use crate::page;
 use dunlin_server::Response;
 use dunlin_server::http::Door;
 
@@ -16,15 +17,17 @@ pub(crate) fn no_such_path() -> Response {
 }
 
 /// The answer to a plain request; `stopping`: the server takes no new connections any more; `front`: what
-/// a browser gets that opens the server.
+/// a browser gets that opens the server; `admins`: whether who runs the server is served at this door.
 pub(crate) fn respond(
     method: &str,
     path: &str,
     door: Door,
     stopping: bool,
     front: fn() -> Response,
+    admins: bool,
 ) -> Response {
     let answer = match path {
+        "/dashboard" if admins => page::dashboard,
         "/" | "/ws" if door == Door::Admin => return no_such_path(),
         "/" => front,
         "/readyz" if stopping => || Response::text(503, "stopping\n").header("Retry-After", "1"),
@@ -61,6 +64,10 @@ is a chat page at this place where the config says `http.page = true`.
 mod tests {
     use super::*;
 
+    fn plain(method: &str, path: &str, door: Door, stopping: bool) -> Response {
+        respond(method, path, door, stopping, welcome, true)
+    }
+
     fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
         let mut found = response.headers.iter().filter(|(known, _)| known == name);
         found.next().map(|(_, value)| value.as_str())
@@ -79,32 +86,27 @@ mod tests {
             ("GET", "/nope", 404),
             ("POST", "/nope", 404),
             ("GET", "/metrics", 404),
-            ("GET", "/dashboard", 404),
+            ("GET", "/dashboard", 200),
+            ("POST", "/dashboard", 405),
             ("GET", "/ws/", 404),
         ] {
-            assert_eq!(
-                respond(method, path, Door::Public, false, welcome).status,
-                status,
-                "{method} {path}"
-            );
+            assert_eq!(plain(method, path, Door::Public, false).status, status, "{method} {path}");
         }
-        assert_eq!(respond("GET", "/healthz", Door::Public, false, welcome).body, b"ok\n");
-        assert_eq!(
-            header(&respond("GET", "/ws", Door::Public, false, welcome), "Upgrade"),
-            Some("websocket")
-        );
-        assert_eq!(
-            header(&respond("POST", "/", Door::Public, false, welcome), "Allow"),
-            Some("GET, HEAD")
-        );
-        assert_eq!(respond("GET", "/readyz", Door::Public, true, welcome).status, 503);
-        assert_eq!(respond("GET", "/healthz", Door::Public, true, welcome).status, 200);
+        assert_eq!(plain("GET", "/healthz", Door::Public, false).body, b"ok\n");
+        assert_eq!(header(&plain("GET", "/ws", Door::Public, false), "Upgrade"), Some("websocket"));
+        assert_eq!(header(&plain("POST", "/", Door::Public, false), "Allow"), Some("GET, HEAD"));
+        assert_eq!(plain("GET", "/readyz", Door::Public, true).status, 503);
+        assert_eq!(plain("GET", "/healthz", Door::Public, true).status, 200);
         let takes = |path| takes_upgrade(path, Door::Public);
         assert!(takes("/ws") && takes("/") && !takes("/wss"));
         // Where who runs the server has a door of its own, nobody else is served there.
         assert!(!takes_upgrade("/ws", Door::Admin) && !takes_upgrade("/", Door::Admin));
-        for (path, status) in [("/", 404), ("/ws", 404), ("/healthz", 200), ("/readyz", 200)] {
-            assert_eq!(respond("GET", path, Door::Admin, false, welcome).status, status, "{path}");
+        let elsewhere = respond("GET", "/dashboard", Door::Public, false, welcome, false);
+        assert_eq!(elsewhere.status, 404, "it has a door of its own");
+        for (path, status) in
+            [("/", 404), ("/dashboard", 200), ("/ws", 404), ("/healthz", 200), ("/readyz", 200)]
+        {
+            assert_eq!(plain("GET", path, Door::Admin, false).status, status, "{path}");
         }
     }
 }

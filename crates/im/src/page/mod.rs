@@ -1,8 +1,9 @@
-//! The chat page: one file, no outside resource.
+//! The pages, chat and dashboard: one file each, no outside resource.
 //!
-//! Knows the texts it is made of, and which rules its browser is to keep. Invariants: 1. The page runs no
+//! Knows the texts they are made of, and which rules their browser is to keep. Invariants: 1. A page runs no
 //! script and takes no style but its own: both carry a number drawn for this one answer, and the policy
-//! names it. 2. It speaks to the server it came from and to nobody else.
+//! names it. 2. It speaks to the server it came from and to nobody else. 3. There is nothing in it that not
+//! everybody may see: what the dashboard shows it asks for, with the key that it was given.
 
 use crate::auth::Mode;
 use crate::config::ImConfig;
@@ -15,6 +16,10 @@ const STYLE: &str = include_str!("chat.css");
 const CLIENT: &str = include_str!("../../clients/dunlin.js");
 const SCRIPT: &str = include_str!("chat.js");
 
+const DASHBOARD_HTML: &str = include_str!("dashboard.html");
+const DASHBOARD_STYLE: &str = include_str!("dashboard.css");
+const DASHBOARD_SCRIPT: &str = include_str!("dashboard.js");
+
 /// What a browser gets that opens the server: the page, or where it is off a text that says how to connect.
 pub(crate) fn front(config: &ImConfig) -> fn() -> Response {
     match (config.page, config.auth.mode) {
@@ -24,20 +29,39 @@ pub(crate) fn front(config: &ImConfig) -> fn() -> Response {
     }
 }
 
-/// The page. Without random bytes there is none: a browser would not run a script whose number is known.
 fn chat(auth: Mode) -> Response {
+    with_number(|nonce| chat_with(auth, nonce))
+}
+
+/// The dashboard. It has no figures of its own, so everybody may have it.
+pub(crate) fn dashboard() -> Response {
+    with_number(dashboard_with)
+}
+
+/// A page with a number of its own. Without random bytes there is none: a browser would not run a script whose
+/// number is known.
+fn with_number(page: impl FnOnce(&str) -> Response) -> Response {
     let mut random = [0; 16];
     if getrandom::fill(&mut random).is_err() {
         return Response::text(503, "no random bytes: try again\n").header("Retry-After", "1");
     }
-    respond(auth, &hex(random))
+    page(&hex(random))
 }
 
-fn respond(auth: Mode, nonce: &str) -> Response {
+fn chat_with(auth: Mode, nonce: &str) -> Response {
     let script = format!("{CLIENT}\n{SCRIPT}");
     // The number first: what is put in after it is not searched again.
-    let page = HTML.replace("{{nonce}}", nonce).replacen("{{auth}}", auth.word(), 1);
-    let page = page.replacen("{{style}}", STYLE, 1).replacen("{{script}}", &script, 1);
+    let html = HTML.replace("{{nonce}}", nonce).replacen("{{auth}}", auth.word(), 1);
+    respond(&html, STYLE, &script, nonce)
+}
+
+fn dashboard_with(nonce: &str) -> Response {
+    let html = DASHBOARD_HTML.replace("{{nonce}}", nonce);
+    respond(&html, DASHBOARD_STYLE, DASHBOARD_SCRIPT, nonce)
+}
+
+fn respond(html: &str, style: &str, script: &str, nonce: &str) -> Response {
+    let page = html.replacen("{{style}}", style, 1).replacen("{{script}}", script, 1);
     let policy = format!(
         "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src data:; \
          connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -61,27 +85,45 @@ fn hex(bytes: [u8; 16]) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_page_is_whole_and_runs_nothing_but_its_own() {
-        let response = respond(Mode::Open, "0123");
+    /// Everything is put in, and nothing comes from elsewhere.
+    fn check(response: Response, html: &str, places: &[&str]) -> String {
         let page = String::from_utf8(response.body).unwrap();
-        for place in ["{{nonce}}", "{{auth}}", "{{style}}", "{{script}}"] {
-            assert!(HTML.contains(place) && !page.contains(place), "{place} is put in");
+        for place in places {
+            assert!(html.contains(place) && !page.contains(place), "{place} is put in");
         }
         assert_eq!(page.matches("nonce=\"0123\"").count(), 2);
         assert_eq!((page.matches("<script").count(), page.matches("<style").count()), (1, 1));
         // A text that ended the script's element would end the page's script.
         assert_eq!(page.matches("</script").count(), 1);
-        for outside in ["src=\"http", "href=\"http", "url(", "@import", "import(\"", " onclick="] {
+        for outside in [
+            "src=\"http",
+            "href=\"http",
+            "url(",
+            "@import",
+            "import(\"",
+            " onclick=",
+            " style=\"",
+            "innerHTML",
+        ] {
             assert!(!page.contains(outside), "{outside}");
         }
-        assert!(page.contains("<html lang=\"en\" data-auth=\"open\">"));
         let policy = response.headers.iter().find(|(name, _)| name == "Content-Security-Policy");
         assert!(policy.unwrap().1.contains("script-src 'nonce-0123'"));
+        page
+    }
+
+    #[test]
+    fn the_pages_are_whole_and_run_nothing_but_their_own() {
+        let places = ["{{nonce}}", "{{auth}}", "{{style}}", "{{script}}"];
+        let page = check(chat_with(Mode::Open, "0123"), HTML, &places);
+        assert!(page.contains("<html lang=\"en\" data-auth=\"open\">"));
+        let places = ["{{nonce}}", "{{style}}", "{{script}}"];
+        check(dashboard_with("0123"), DASHBOARD_HTML, &places);
     }
 
     #[test]
     fn no_two_answers_have_the_same_number() {
         assert_ne!(chat(Mode::Open).body, chat(Mode::Open).body);
+        assert_ne!(dashboard().body, dashboard().body);
     }
 }
