@@ -20,6 +20,7 @@ mod config_file;
 mod console;
 mod control;
 mod crash;
+mod dashboard;
 mod documents;
 mod hostile;
 mod http;

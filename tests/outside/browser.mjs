@@ -6,31 +6,10 @@
 // SCREENSHOTS=DIR it leaves pictures there.
 
 import assert from "node:assert/strict";
-import { readFile, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { jwt } from "./jwt.mjs";
-import { chromium } from "playwright-core";
-
-const DEADLINE_MS = 20_000;
-const [scenario, wsUrl, runDir] = process.argv.slice(2);
-const home = wsUrl.replace(/^ws/, "http").replace(/\/ws$/, "/");
-
-/** What the page said to the console or could not load: nothing. */
-const complaints = [];
-/** What a browser says while a server is away. */
-let mayComplain = null;
-const complain = (text) => { if (!mayComplain?.test(text)) complaints.push(text); };
-
-async function open(browser, options = {}) {
-  const context = await browser.newContext({ viewport: { width: 1000, height: 700 }, ...options });
-  context.setDefaultTimeout(DEADLINE_MS);
-  const page = await context.newPage();
-  page.on("console", (line) => { if (line.type() === "error" || line.type() === "warning") complain(line.text()); });
-  page.on("pageerror", (error) => complain(String(error)));
-  page.on("request", (request) => { if (!request.url().startsWith(home.slice(0, -1)) && !request.url().startsWith("data:")) complain(`asked for ${request.url()}`); });
-  await page.goto(home);
-  return page;
-}
+import { expectComplaints, isUsable, open, picture, pid, play, runDir, scenario, until } from "./chromium.mjs";
 
 async function logIn(page, name) {
   await page.getByLabel("Your name").fill(name);
@@ -51,21 +30,6 @@ async function say(page, text) {
 
 const hears = (page, text) => page.locator("#log li", { hasText: text }).first().waitFor();
 const chooses = (page, name) => page.locator("#talks button", { hasText: name }).click();
-
-async function picture(page, name) {
-  if (process.env.SCREENSHOTS) await page.screenshot({ path: join(process.env.SCREENSHOTS, `${name}.png`) });
-}
-
-const pid = async () => Number(await readFile(join(runDir, "dunlin.pid"), "utf8"));
-
-/** Waits until a look at the page says yes. */
-async function until(what, look) {
-  const end = Date.now() + DEADLINE_MS;
-  while (!(await look())) {
-    assert(Date.now() < end, `not in time: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-}
 
 const scenarios = {
   /** Two people in two browsers talk, a reload happens in the middle, nothing is lost. */
@@ -136,15 +100,10 @@ const scenarios = {
     await page.keyboard.press("Enter");
     await hears(page, "to myself");
     await picture(page, "chat-phone");
-    const width = await page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
-    assert(width[0] <= width[1], `nothing is wider than the screen: ${width}`);
+    await isUsable(page);
     await page.getByRole("button", { name: "Back to the conversations" }).click();
     await page.locator("#talks button", { hasText: "cleo" }).waitFor();
-    // Every control has a name, the log is one that is read out.
-    for (const control of await page.locator("button:visible, input:visible, textarea:visible").all()) {
-      const name = await control.evaluate((element) => element.textContent.trim() || element.getAttribute("aria-label") || [...(element.labels ?? [])].map((label) => label.textContent).join(" "));
-      assert(name, `a control without a name: ${await control.evaluate((element) => element.outerHTML)}`);
-    }
+    await isUsable(page);
     assert.equal(await page.locator("#log").getAttribute("aria-live"), "polite");
   },
 
@@ -158,7 +117,7 @@ const scenarios = {
     await talkTo(bob, "#tea");
     await say(ann, "before");
     await hears(bob, "before");
-    mayComplain = /WebSocket connection to .* failed|ERR_CONNECTION_REFUSED/;
+    expectComplaints(/WebSocket connection to .* failed|ERR_CONNECTION_REFUSED/);
     await writeFile(join(runDir, "../online"), "");
     await ann.locator("#state", { hasText: "coming back" }).waitFor();
     await say(ann, "typed while nobody listened");
@@ -207,13 +166,4 @@ const scenarios = {
   },
 };
 
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-});
-try {
-  await scenarios[scenario](browser);
-  assert.deepEqual(complaints, [], "the console of the browser is silent");
-} finally {
-  await browser.close();
-}
+await play(scenarios[scenario]);

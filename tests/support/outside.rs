@@ -63,6 +63,9 @@ pub(crate) const BROWSER: Outside = Outside {
     ..NODE
 };
 
+/// The same with the script of the dashboard.
+pub(crate) const DASHBOARD: Outside = Outside { script: "dashboard.mjs", ..BROWSER };
+
 impl Outside {
     /// Runs a scenario against a server; it must end well.
     pub(crate) fn plays(self, scenario: &str, server: &Server) {

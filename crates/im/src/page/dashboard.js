@@ -86,7 +86,10 @@ function point(look, before, earlier) {
     p50: quantile(0.5, status.bounds_us, latency), p99: quantile(0.99, status.bounds_us, latency),
     turns: times("turns").map((counts) => quantile(0.99, status.bounds_us, counts)),
     // A process that was replaced begins at nothing.
-    cpu: workers.map((worker, at) => (earlier && long[at].pid === worker.pid ? Math.max(0, worker.cpu_ms - long[at].cpu_ms) / (status.uptime_ms - earlier.status.uptime_ms) : null)),
+    cpu: workers.map((worker, at) => {
+      const since = [earlier, before].find((one) => one?.status.workers[at].pid === worker.pid && status.uptime_ms > one.status.uptime_ms);
+      return since ? Math.max(0, worker.cpu_ms - since.status.workers[at].cpu_ms) / (status.uptime_ms - since.status.uptime_ms) : null;
+    }),
     lives: workers.map((worker) => ({ life: worker.generation, state: worker.state })),
   };
 }
