@@ -37,14 +37,20 @@ impl Absences {
     }
 }
 
-/// Each kind of deed that was asked for was done at least once.
+/// So often another deed may have come in between, until it is no luck any more: an upgrade that is asked for
+/// beside others ends each balance and drain under way.
+const TRIES_BEFORE_NEVER: usize = 6;
+
+/// Each kind of deed that was asked for was done at least once, if it was tried often; and any was.
 pub(super) fn judge_deeds(asked: &[Deed], outcomes: &[Outcome], faults: &mut Faults) {
+    let any_done = outcomes.iter().any(|outcome| outcome.problem.is_none());
     for (place, deed) in asked.iter().enumerate() {
         let tried = outcomes.iter().filter(|outcome| outcome.deed == *deed);
         let tried: Vec<_> = tried.collect();
         let done = tried.iter().any(|outcome| outcome.problem.is_none());
-        if done || asked[..place].contains(deed) || tried.is_empty() && !outcomes.is_empty() {
-            // Where one is chosen each time, not every kind need have had its turn.
+        // Where one is chosen each time, not every kind need have had its turn.
+        let unlucky = any_done && tried.len() < TRIES_BEFORE_NEVER;
+        if done || asked[..place].contains(deed) || unlucky {
             continue;
         }
         faults.add(Fault::Deed, || format!("{}: it was never done", deed.name()));
@@ -88,7 +94,11 @@ mod tests {
         };
         let (failed, done) = (outcome(Deed::Upgrade, Some("no")), outcome(Deed::Reload, None));
         assert_eq!(judged(&[Deed::Upgrade], &[failed.clone(), failed.clone()]), 1);
-        assert_eq!(judged(&[Deed::Upgrade, Deed::Reload], &[failed, done.clone()]), 1);
+        let once = [failed.clone(), done.clone()];
+        assert_eq!(judged(&[Deed::Upgrade, Deed::Reload], &once), 0, "another came in between");
+        let mut often = vec![failed; TRIES_BEFORE_NEVER];
+        often.push(done.clone());
+        assert_eq!(judged(&[Deed::Upgrade, Deed::Reload], &often), 1, "it always failed");
         assert_eq!(judged(&[Deed::Upgrade, Deed::Reload], &[done]), 0, "it had no turn");
         assert_eq!(judged(&[Deed::Reload], &[]), 1, "nothing was done at all");
     }
