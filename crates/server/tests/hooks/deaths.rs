@@ -54,7 +54,9 @@ fn what_kills_its_adopter_three_times_is_closed() {
     assert_eq!(elsewhere.ask(&format!("established {}", poisonous.id)), "false");
     let status = server.status();
     assert_eq!(status["sessions"]["poisonous"], 1);
-    assert_eq!(status["workers"][0]["restarts"], 4, "one kill and three tries");
+    // The last try may be a sibling's, where the slot was without a worker for long.
+    let restarts = |slot: usize| status["workers"][slot]["restarts"].as_u64().expect("a number");
+    assert_eq!(restarts(0) + restarts(1), 4, "one kill and three tries");
     drop(poisonous);
     wait_until("its descriptor is closed", || server.descriptors().len() + 1 == before.len());
 }
