@@ -95,18 +95,7 @@ at("logout").addEventListener("click", () => {
   sessionStorage.removeItem("dunlin.talks");
   at("house").hidden = true;
   at("door").hidden = false;
-  /** A large room tells how many are there, and not who. */
-function counted(room, count) {
-  const talk = talks.get("#" + room);
-  if (!talk) return;
-  talk.members = null;
-  talk.count = count;
-  if (talk === chosen) showAbout();
-}
-
-at("by-name").hidden = byToken;
-at("by-token").hidden = !byToken;
-at(byToken ? "token" : "name").focus();
+  at(byToken ? "token" : "name").focus();
 });
 
 function said(error) {
