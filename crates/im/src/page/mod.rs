@@ -11,6 +11,9 @@ use crate::http;
 use dunlin_server::Response;
 use std::fmt::Write;
 
+/// What both begin with.
+const HEAD: &str = include_str!("head.html");
+
 const HTML: &str = include_str!("chat.html");
 const STYLE: &str = include_str!("chat.css");
 const CLIENT: &str = include_str!("../../clients/dunlin.js");
@@ -61,7 +64,8 @@ fn dashboard_with(nonce: &str) -> Response {
 }
 
 fn respond(html: &str, style: &str, script: &str, nonce: &str) -> Response {
-    let page = html.replacen("{{style}}", style, 1).replacen("{{script}}", script, 1);
+    let page = html.replacen("{{head}}", HEAD, 1);
+    let page = page.replacen("{{style}}", style, 1).replacen("{{script}}", script, 1);
     let policy = format!(
         "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src data:; \
          connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -114,10 +118,10 @@ mod tests {
 
     #[test]
     fn the_pages_are_whole_and_run_nothing_but_their_own() {
-        let places = ["{{nonce}}", "{{auth}}", "{{style}}", "{{script}}"];
+        let places = ["{{nonce}}", "{{auth}}", "{{head}}", "{{style}}", "{{script}}"];
         let page = check(chat_with(Mode::Open, "0123"), HTML, &places);
         assert!(page.contains("<html lang=\"en\" data-auth=\"open\">"));
-        let places = ["{{nonce}}", "{{style}}", "{{script}}"];
+        let places = ["{{nonce}}", "{{head}}", "{{style}}", "{{script}}"];
         check(dashboard_with("0123"), DASHBOARD_HTML, &places);
     }
 
