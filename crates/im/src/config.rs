@@ -23,204 +23,199 @@ const GIB: u64 = 1 << 30;
 
 /// Every key of the IM.
 pub const IM_KEYS: &[KeySpec] = &[
-    reload(
+    KeySpec::reload(
         "im.login_timeout",
         KeyKind::Duration { min_ms: 100, max_ms: DAY_MS },
         "\"10s\"",
         "How long a connection may stay without a login.",
     ),
-    reload(
+    KeySpec::reload(
         "im.heartbeat",
         KeyKind::Duration { min_ms: 100, max_ms: DAY_MS },
         "\"60s\"",
         "After how much silence a session that is logged in is closed; any frame counts.",
     ),
-    reload(
+    KeySpec::reload(
         "im.max_body",
         KeyKind::Size { min: 1, max: 64 * MIB },
         "\"64KiB\"",
         "The largest body of a message or signal, as JSON text.",
     ),
-    reload(
+    KeySpec::reload(
         "im.devices",
         KeyKind::Choice(&["many", "one_per_kind", "one"]),
         "\"many\"",
         "On how many devices a user may be logged in; the newer login wins.",
     ),
-    reload(
+    KeySpec::reload(
         "im.max_devices",
         KeyKind::Count { min: 1, max: MAX_DEVICES_BOUND },
         "16",
         "Sessions one user may have; a login above that closes the user's oldest session.",
     ),
-    reload(
+    KeySpec::reload(
         "im.max_rooms",
         KeyKind::Count { min: 1, max: ROOMS_BOUND as u64 },
         "16",
         "Rooms one session may be in by join.",
     ),
-    reload(
+    KeySpec::reload(
         "im.max_room_members",
         KeyKind::Count { min: 1, max: 1 << 24 },
         "10000",
         "Sessions that may be in one room.",
     ),
-    reload(
+    KeySpec::reload(
         "im.room_quiet_above",
         KeyKind::Count { min: 0, max: 1 << 24 },
         "100",
         "Members of a room above which nobody is named as come or gone, but their count told.",
     ),
-    KeySpec {
-        key: "table.rooms",
-        kind: KeyKind::Count { min: 1, max: 1 << 20 },
-        default: "4096",
-        reloadable: false,
-        secret: false,
-        doc: "Rooms with anybody in them, at most.",
-    },
-    KeySpec {
-        key: "table.room_members",
-        kind: KeyKind::Count { min: 0, max: 1 << 26 },
-        default: "0",
-        reloadable: false,
-        secret: false,
-        doc: "Memberships of all sessions in all rooms, about; 0: four for each of table.max_sessions.",
-    },
-    KeySpec {
-        key: "im.idempotency_entries",
-        kind: KeyKind::Count { min: 16, max: 1 << 24 },
-        default: "16384",
-        reloadable: false,
-        secret: false,
-        doc: "Keys of sends that are remembered, for five minutes at most; the oldest is dropped.",
-    },
-    reload(
+    KeySpec::restart(
+        "table.rooms",
+        KeyKind::Count { min: 1, max: 1 << 20 },
+        "4096",
+        "Rooms with anybody in them, at most.",
+    ),
+    KeySpec::restart(
+        "table.room_members",
+        KeyKind::Count { min: 0, max: 1 << 26 },
+        "0",
+        "Memberships of all sessions in all rooms, about; 0: four for each of table.max_sessions.",
+    ),
+    KeySpec::restart(
+        "im.idempotency_entries",
+        KeyKind::Count { min: 16, max: 1 << 24 },
+        "16384",
+        "Keys of sends that are remembered, for five minutes at most; the oldest is dropped.",
+    ),
+    KeySpec::reload(
         "im.request_rate",
         KeyKind::Count { min: 0, max: MIB },
         "5000",
         "Messages a second from one session; 0 is any number.",
     ),
-    reload(
+    KeySpec::reload(
         "im.request_burst",
         KeyKind::Count { min: 1, max: MIB },
         "20000",
         "Messages at once from one session.",
     ),
-    reload(
+    KeySpec::reload(
         "im.byte_rate",
         KeyKind::Size { min: 0, max: GIB },
         "\"16MiB\"",
         "Bytes of messages a second from one session; 0 is any number.",
     ),
-    reload(
+    KeySpec::reload(
         "im.byte_burst",
         KeyKind::Size { min: 1, max: GIB },
         "\"64MiB\"",
         "Bytes of messages at once from one session.",
     ),
-    reload(
+    KeySpec::reload(
         "im.send_rate",
         KeyKind::Count { min: 0, max: MIB },
         "5000",
         "Sends and signals a second by one user, over all sessions; 0 is any number.",
     ),
-    reload(
+    KeySpec::reload(
         "im.send_burst",
         KeyKind::Count { min: 1, max: MIB },
         "20000",
         "Sends and signals at once by one user.",
     ),
-    reload(
+    KeySpec::reload(
         "im.login_rate",
         KeyKind::Count { min: 0, max: MIB },
         "0",
         "Logins a second from one client address; 0 is any number.",
     ),
-    reload(
+    KeySpec::reload(
         "im.login_burst",
         KeyKind::Count { min: 1, max: MIB },
         "100",
         "Logins at once from one client address.",
     ),
-    reload(
+    KeySpec::reload(
         "im.login_failures",
         KeyKind::Count { min: 0, max: 200 },
         "20",
         "Refused tokens of one client address before it must wait.",
     ),
-    reload(
+    KeySpec::reload(
         "im.login_delay",
         KeyKind::Duration { min_ms: 0, max_ms: DAY_MS },
         "\"500ms\"",
         "The wait after one more, doubled by each further.",
     ),
-    reload(
+    KeySpec::reload(
         "im.login_delay_max",
         KeyKind::Duration { min_ms: 0, max_ms: DAY_MS },
         "\"30s\"",
         "The longest such wait.",
     ),
-    reload(
+    KeySpec::reload(
         "im.login_forget",
         KeyKind::Duration { min_ms: 1_000, max_ms: DAY_MS },
         "\"10m\"",
         "After how long without a refused token an address's are forgotten.",
     ),
-    reload(
+    KeySpec::reload(
         "im.max_refused",
         KeyKind::Count { min: 0, max: MIB },
         "1000",
         "Refusals of one session, by these limits, before it is closed; 0 is any number.",
     ),
-    KeySpec {
-        key: "im.rate_entries",
-        kind: KeyKind::Count { min: 8, max: 1 << 24 },
-        default: "16384",
-        reloadable: false,
-        secret: false,
-        doc: "Users, and client addresses, whose rates are known at once.",
-    },
-    reload(
+    KeySpec::restart(
+        "im.rate_entries",
+        KeyKind::Count { min: 8, max: 1 << 24 },
+        "16384",
+        "Users, and client addresses, whose rates are known at once.",
+    ),
+    KeySpec::reload(
         "im.max_watches",
         KeyKind::Count { min: 0, max: 10_000 },
         "100",
         "Users one session may watch.",
     ),
-    reload(
+    KeySpec::reload(
         "im.presence_debounce",
         KeyKind::Duration { min_ms: 0, max_ms: 3_600_000 },
         "\"3s\"",
         "How long a user must stay offline before his watchers are told.",
     ),
-    restart(
+    KeySpec::restart(
         "table.watches",
         KeyKind::Count { min: 0, max: WATCHES_MAX },
         "65536",
         "Watches of all sessions together.",
     ),
-    restart(
+    KeySpec::restart(
         "table.last_seen",
         KeyKind::Count { min: 0, max: 16_000_000 },
         "16384",
         "Users whose last session's end is kept; 0 keeps none.",
     ),
-    KeySpec {
-        key: "auth.mode",
-        kind: KeyKind::Choice(&["open", "token"]),
-        default: "\"open\"",
-        reloadable: false,
-        secret: false,
-        doc: "Who may log in: open lets anybody be any user, token whoever has a signed token.",
-    },
-    reload(
+    KeySpec::restart(
+        "auth.mode",
+        KeyKind::Choice(&["open", "token"]),
+        "\"open\"",
+        "Who may log in: open lets anybody be any user, token whoever has a signed token.",
+    ),
+    KeySpec::reload(
         "auth.allow_open",
         KeyKind::Bool,
         "false",
         "Allow the open mode on addresses other machines can reach.",
     ),
-    reload("auth.keys", KeyKind::List, "[]", "Keys that tokens are checked with, by kid."),
-    reload("auth.secret_file", KeyKind::Path, "\"\"", "The file of one HS256 key without a kid."),
+    KeySpec::reload("auth.keys", KeyKind::List, "[]", "Keys that tokens are checked with, by kid."),
+    KeySpec::reload(
+        "auth.secret_file",
+        KeyKind::Path,
+        "\"\"",
+        "The file of one HS256 key without a kid.",
+    ),
     KeySpec {
         key: "auth.secret",
         kind: KeyKind::Text,
@@ -229,58 +224,81 @@ pub const IM_KEYS: &[KeySpec] = &[
         secret: true,
         doc: "The same key, from the environment.",
     },
-    reload("auth.issuer", KeyKind::Text, "\"\"", "What iss of a token must be."),
-    reload("auth.audience", KeyKind::Text, "\"\"", "What aud of a token must be or have."),
-    reload(
+    KeySpec::reload("auth.issuer", KeyKind::Text, "\"\"", "What iss of a token must be."),
+    KeySpec::reload("auth.audience", KeyKind::Text, "\"\"", "What aud of a token must be or have."),
+    KeySpec::reload(
         "auth.leeway",
         KeyKind::Duration { min_ms: 0, max_ms: 600_000 },
         "\"5s\"",
         "How far the clocks of who mints tokens may be from the server's.",
     ),
-    reload(
+    KeySpec::reload(
         "auth.expiry_grace",
         KeyKind::Duration { min_ms: 0, max_ms: 3_600_000 },
         "\"10s\"",
         "How long after its token's end a session may still refresh it.",
     ),
-    reload(
+    KeySpec::reload(
         "auth.max_failures",
         KeyKind::Count { min: 1, max: 1_000 },
         "5",
         "Tokens refused on one connection before it is closed.",
     ),
-    reload("backend.url", KeyKind::Text, "\"\"", "Where the owner's backend is told of events."),
-    reload("backend.secret_file", KeyKind::Path, "\"\"", "The file of the secret that signs them."),
-    reload("backend.ca_file", KeyKind::Path, "\"\"", "Whom to trust for an https URL, in PEM."),
-    reload("backend.events", KeyKind::List, "[\"login\", \"logout\"]", "What it is told of."),
-    reload(
+    KeySpec::reload(
+        "backend.url",
+        KeyKind::Text,
+        "\"\"",
+        "Where the owner's backend is told of events.",
+    ),
+    KeySpec::reload(
+        "backend.secret_file",
+        KeyKind::Path,
+        "\"\"",
+        "The file of the secret that signs them.",
+    ),
+    KeySpec::reload(
+        "backend.ca_file",
+        KeyKind::Path,
+        "\"\"",
+        "Whom to trust for an https URL, in PEM.",
+    ),
+    KeySpec::reload(
+        "backend.events",
+        KeyKind::List,
+        "[\"login\", \"logout\"]",
+        "What it is told of.",
+    ),
+    KeySpec::reload(
         "backend.message_sample",
         KeyKind::Count { min: 1, max: 1_000_000 },
         "1",
         "Of how many messages one is told.",
     ),
-    reload(
+    KeySpec::reload(
         "backend.timeout",
         KeyKind::Duration { min_ms: 100, max_ms: 30_000 },
         "\"3s\"",
         "How long one request to it may take.",
     ),
-    KeySpec {
-        key: "backend.queue",
-        kind: KeyKind::Size { min: 16 << 10, max: 1 << 30 },
-        default: "\"512KiB\"",
-        reloadable: false,
-        secret: false,
-        doc: "Shared memory for events that wait.",
-    },
-    reload(
+    KeySpec::restart(
+        "backend.queue",
+        KeyKind::Size { min: 16 << 10, max: 1 << 30 },
+        "\"512KiB\"",
+        "Shared memory for events that wait.",
+    ),
+    KeySpec::reload(
         "backend.max_attempts",
         KeyKind::Count { min: 1, max: 1_000 },
         "10",
         "How often one event is tried.",
     ),
-    reload("backend.authorise", KeyKind::List, "[]", "What it is asked before it is done."),
-    reload(
+    KeySpec::reload(
+        "backend.authorise",
+        KeyKind::List,
+        "[]",
+        "What it is asked before it is done.",
+    ),
+    KeySpec::reload(
         "backend.authorise_failure",
         KeyKind::Choice(&["refuse", "allow"]),
         "\"refuse\"",
@@ -294,32 +312,14 @@ pub const IM_KEYS: &[KeySpec] = &[
     redis::TIMEOUT,
     redis::MAX_CHANGES,
     redis::MAX_QUERIES,
-    reload(
+    KeySpec::reload(
         "http.api_key_file",
         KeyKind::Path,
         "\"\"",
         "The file of the HTTP API's key; empty: one is made in the run directory.",
     ),
-    reload("http.page", KeyKind::Bool, "true", "Whether `GET /` is the chat page."),
+    KeySpec::reload("http.page", KeyKind::Bool, "true", "Whether `GET /` is the chat page."),
 ];
-
-const fn reload(
-    key: &'static str,
-    kind: KeyKind,
-    default: &'static str,
-    doc: &'static str,
-) -> KeySpec {
-    KeySpec { key, kind, default, reloadable: true, secret: false, doc }
-}
-
-const fn restart(
-    key: &'static str,
-    kind: KeyKind,
-    default: &'static str,
-    doc: &'static str,
-) -> KeySpec {
-    KeySpec { key, kind, default, reloadable: false, secret: false, doc }
-}
 
 /// What the IM was told to be.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,11 +13,15 @@ const PREFIX_MAX: usize = 64;
 pub(crate) const QUERIES_BOUND: u64 = 1_024;
 
 /// `redis.url`
-pub(crate) const URL: KeySpec =
-    reload("redis.url", KeyKind::Text, "\"\"", "The Redis of the online list; empty for none.");
+pub(crate) const URL: KeySpec = KeySpec::reload(
+    "redis.url",
+    KeyKind::Text,
+    "\"\"",
+    "The Redis of the online list; empty for none.",
+);
 /// `redis.password_file`
 pub(crate) const PASSWORD_FILE: KeySpec =
-    reload("redis.password_file", KeyKind::Path, "\"\"", "The file of its password.");
+    KeySpec::reload("redis.password_file", KeyKind::Path, "\"\"", "The file of its password.");
 /// `redis.password`
 pub(crate) const PASSWORD: KeySpec = KeySpec {
     key: "redis.password",
@@ -28,45 +32,40 @@ pub(crate) const PASSWORD: KeySpec = KeySpec {
     doc: "Its password, from the environment.",
 };
 /// `redis.prefix`
-pub(crate) const PREFIX: KeySpec =
-    reload("redis.prefix", KeyKind::Text, "\"dunlin:\"", "What every key in Redis begins with.");
+pub(crate) const PREFIX: KeySpec = KeySpec::reload(
+    "redis.prefix",
+    KeyKind::Text,
+    "\"dunlin:\"",
+    "What every key in Redis begins with.",
+);
 /// `redis.lease`
-pub(crate) const LEASE: KeySpec = reload(
+pub(crate) const LEASE: KeySpec = KeySpec::reload(
     "redis.lease",
     KeyKind::Duration { min_ms: 500, max_ms: HOUR_MS },
     "\"15s\"",
     "How long other nodes believe this one without hearing of it.",
 );
 /// `redis.timeout`
-pub(crate) const TIMEOUT: KeySpec = reload(
+pub(crate) const TIMEOUT: KeySpec = KeySpec::reload(
     "redis.timeout",
     KeyKind::Duration { min_ms: 50, max_ms: 30_000 },
     "\"1s\"",
     "How long one call to Redis may take, and a question about other nodes.",
 );
 /// `redis.max_changes`
-pub(crate) const MAX_CHANGES: KeySpec = reload(
+pub(crate) const MAX_CHANGES: KeySpec = KeySpec::reload(
     "redis.max_changes",
     KeyKind::Count { min: 1, max: 1 << 20 },
     "16384",
     "Users whose change may wait in one worker to be written.",
 );
 /// `redis.max_queries`
-pub(crate) const MAX_QUERIES: KeySpec = reload(
+pub(crate) const MAX_QUERIES: KeySpec = KeySpec::reload(
     "redis.max_queries",
     KeyKind::Count { min: 1, max: QUERIES_BOUND },
     "256",
     "Questions about other nodes that one worker may have under way.",
 );
-
-const fn reload(
-    key: &'static str,
-    kind: KeyKind,
-    default: &'static str,
-    doc: &'static str,
-) -> KeySpec {
-    KeySpec { key, kind, default, reloadable: true, secret: false, doc }
-}
 
 /// What `[redis]` says.
 #[derive(Clone, Debug, PartialEq, Eq)]

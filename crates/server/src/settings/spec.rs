@@ -25,6 +25,28 @@ pub struct KeySpec {
 }
 
 impl KeySpec {
+    /// A setting whose new value a reload takes over, and that is no secret.
+    #[must_use]
+    pub const fn reload(
+        key: &'static str,
+        kind: KeyKind,
+        default: &'static str,
+        doc: &'static str,
+    ) -> Self {
+        Self { key, kind, default, reloadable: true, secret: false, doc }
+    }
+
+    /// A setting whose new value needs a restart, and that is no secret.
+    #[must_use]
+    pub const fn restart(
+        key: &'static str,
+        kind: KeyKind,
+        default: &'static str,
+        doc: &'static str,
+    ) -> Self {
+        Self { reloadable: false, ..Self::reload(key, kind, default, doc) }
+    }
+
     /// The environment variable that sets it: `DUNLIN_SERVER__WORKERS` for `server.workers`.
     #[must_use]
     pub fn environment_name(&self) -> String {
