@@ -14,6 +14,8 @@ mod control;
 #[cfg(test)]
 mod examples;
 mod failure;
+mod keys;
+mod local_time;
 mod log;
 mod look;
 mod manual;

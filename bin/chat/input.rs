@@ -3,7 +3,7 @@
 //! Pure. Invariants: 1. The cursor is between two letters. 2. The text has at most [`INPUT_MAX`] letters
 //! and no control character; at most [`HISTORY_MAX`] lines are kept.
 
-use super::keys::Key;
+use crate::keys::Key;
 use std::collections::VecDeque;
 
 /// Letters of a line.

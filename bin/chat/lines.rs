@@ -5,10 +5,10 @@
 //! waits in its pipe.
 
 use super::link::Link;
-use super::local_time::clock_time;
 use super::news::{Ending, Message, News};
 use super::words::Target;
 use crate::failure::Failure;
+use crate::local_time::clock_time;
 use crate::terminal;
 use dunlin_server::clock;
 use dunlin_server::exit::ExitCode;

@@ -5,9 +5,9 @@
 //! conversation keeps [`ENTRIES_MAX`] entries, and there are at most [`TALKS_MAX`].
 
 use super::input::Input;
-use super::keys::Key;
 use super::news::{Message, News};
 use super::words::{HELP, Line, Target};
+use crate::keys::Key;
 use dunlin_server::clock::Millis;
 use std::collections::{BTreeMap, VecDeque};
 

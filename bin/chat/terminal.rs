@@ -2,13 +2,13 @@
 //!
 //! Decides nothing: `talks` says what keys mean, `state` what the session does.
 
-use super::keys::Keys;
 use super::link::Link;
 use super::news::{Ending, News};
 use super::talks::{Deed, Talks};
 use super::view::{Paint, draw};
 use super::words::Target;
 use crate::failure::Failure;
+use crate::keys::Keys;
 use crate::screen::Screen;
 use dunlin_server::clock;
 use dunlin_server::exit::ExitCode;

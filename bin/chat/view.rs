@@ -2,9 +2,9 @@
 //!
 //! Whatever came from others goes through [`plain`]: nothing of it steers the terminal.
 
-use super::local_time::clock_time;
 use super::talks::{Entry, Fate, Standing, Talk, Talks, What};
 use super::words::{Target, plain};
+use crate::local_time::clock_time;
 use dunlin_server::clock::Millis;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Position, Rect};
@@ -299,8 +299,8 @@ fn draw_standing(frame: &mut Frame<'_>, area: Rect, talks: &Talks, now: Millis, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chat::keys::Key;
     use crate::chat::news::News;
+    use crate::keys::Key;
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
     use serde_json::json;

@@ -5,7 +5,7 @@
 //! ([`HISTORY_MAX`], [`EVENTS_MAX`]).
 
 use super::changes::{self, Change};
-use crate::chat::keys::Key;
+use crate::keys::Key;
 use crate::look::{Between, Look};
 use crate::terminal::Mark;
 use std::collections::VecDeque;

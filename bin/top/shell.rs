@@ -5,10 +5,10 @@
 
 use super::model::{Deed, Model, Order};
 use super::view::{Colours, render};
-use crate::chat::keys::Keys;
-use crate::chat::local_time::clock_time;
 use crate::cli::Top;
 use crate::failure::Failure;
+use crate::keys::Keys;
+use crate::local_time::clock_time;
 use crate::look::Look;
 use crate::screen::Screen;
 use crate::settings_file::run_dir;

@@ -2,7 +2,7 @@
 //! draws them anew: look at what changed before it is committed.
 
 use super::*;
-use crate::chat::keys::Key;
+use crate::keys::Key;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use serde_json::{Value as Json, json};
