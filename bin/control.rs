@@ -49,7 +49,7 @@ pub(crate) fn drain(flags: &Drain) -> Result<ExitCode, Failure> {
 
 /// How long the verbs wait for their outcome. A slot takes `server.handover_timeout` at worst, and
 /// the server answers before this with what it has.
-const OUTCOME_TIMEOUT: Duration = Duration::from_secs(300);
+pub(crate) const OUTCOME_TIMEOUT: Duration = Duration::from_secs(300);
 
 fn ask(flags: &ServerFlags, request: &ControlRequest) -> Result<ControlAnswer, Failure> {
     Ok(control::ask(&run_dir(flags), request, OUTCOME_TIMEOUT)?)

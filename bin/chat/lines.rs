@@ -13,7 +13,7 @@ use crate::terminal;
 use dunlin_server::clock;
 use dunlin_server::exit::ExitCode;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 
 /// Lines that are read and not yet answered.
@@ -109,7 +109,7 @@ impl Talk {
     /// Shows what was told; false where nobody reads it any more.
     fn show(&mut self, news: &News) -> Result<bool, Failure> {
         match news {
-            News::Message(message) => return print(&self.line_of(message)),
+            News::Message(message) => return terminal::print_to_reader(&self.line_of(message)),
             News::Online { user } => terminal::complain(&format!("connected as {user}")),
             News::Offline { why, wait_ms } => {
                 let line =
@@ -144,16 +144,6 @@ impl Talk {
             }
             None => Ok(ending.code),
         }
-    }
-}
-
-/// Prints at once; false where nobody reads it any more.
-fn print(line: &str) -> Result<bool, Failure> {
-    let mut out = io::stdout().lock();
-    match out.write_all(line.as_bytes()).and_then(|()| out.flush()) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(Failure::failed(format!("cannot write to standard output: {error}"))),
     }
 }
 

@@ -6,6 +6,7 @@
 use super::model::{Deed, Model, Order};
 use super::view::{Colours, render};
 use crate::cli::Top;
+use crate::control::OUTCOME_TIMEOUT;
 use crate::failure::Failure;
 use crate::keys::Keys;
 use crate::local_time::clock_time;
@@ -29,8 +30,6 @@ use std::time::Duration;
 
 /// How soon what threads say is drawn.
 const HEARD_EVERY_MS: u16 = 50;
-/// As the verbs wait for their outcome.
-const OUTCOME_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What a thread says.
 enum News {

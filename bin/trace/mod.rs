@@ -18,7 +18,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signalfd::SignalFd;
 use serde_json::Value as Json;
 use std::fs;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixDatagram;
@@ -86,7 +86,7 @@ fn read(
         while let Ok(length) = socket.recv(&mut bytes) {
             let text = String::from_utf8_lossy(&bytes[..length]);
             let shown: String = text.lines().filter_map(|line| lines.show(line)).collect();
-            if !print(&shown)? {
+            if !terminal::print_to_reader(&shown)? {
                 return Ok(ExitCode::Ok);
             }
         }
@@ -104,16 +104,6 @@ fn read(
         if matches!(signals.read_signal(), Ok(Some(_))) {
             return Ok(ExitCode::Ok);
         }
-    }
-}
-
-/// Prints at once; false where nobody reads it any more.
-fn print(text: &str) -> Result<bool, Failure> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(Failure::failed(format!("cannot write to standard output: {error}"))),
     }
 }
 
