@@ -31,11 +31,10 @@ pub(crate) fn say(
     } else if answer.ok {
         terminal::print(&words(&answer.result))?;
     }
-    if answer.ok {
-        return Ok(ExitCode::Ok);
+    match answer.outcome() {
+        Ok(_) => Ok(ExitCode::Ok),
+        Err(error) => Err(Failure::failed(format!("{deed} refused: {error}"))),
     }
-    let error = answer.error.unwrap_or_else(|| "the server gave no reason".to_owned());
-    Err(Failure::failed(format!("{deed} refused: {error}")))
 }
 
 fn print_object(answer: &ControlAnswer) -> Result<(), Failure> {

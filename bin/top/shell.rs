@@ -16,7 +16,7 @@ use crate::settings_file::run_dir;
 use crate::status::READ_TIMEOUT;
 use crate::terminal;
 use dunlin_server::clock;
-use dunlin_server::control::{self, ControlRequest};
+use dunlin_server::control::{self, ControlAnswer, ControlRequest};
 use dunlin_server::exit::ExitCode;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -142,12 +142,9 @@ fn carry_out(deed: Deed, run_dir: PathBuf, tell: Sender<News>) {
         Deed::Drain(worker) => ControlRequest::Drain { worker },
     };
     thread::spawn(move || {
-        let outcome = match control::ask(&run_dir, &request, OUTCOME_TIMEOUT) {
-            Ok(answer) if answer.ok => Ok(()),
-            Ok(answer) => Err(answer.error.unwrap_or_else(|| "no reason was given".to_owned())),
-            Err(error) => Err(error.to_string()),
-        };
+        let answer = control::ask(&run_dir, &request, OUTCOME_TIMEOUT);
+        let outcome = answer.map_err(|error| error.to_string()).and_then(ControlAnswer::outcome);
         // Nobody hears it where top has been left.
-        let _ = tell.send(News::Done(deed, outcome));
+        let _ = tell.send(News::Done(deed, outcome.map(drop)));
     });
 }

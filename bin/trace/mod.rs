@@ -132,14 +132,12 @@ impl Lease {
     /// The number of the trace, and the sessions that there are.
     fn begin(&self) -> Result<(u64, Json), Failure> {
         let (user, socket) = (self.user.clone(), self.socket.clone());
-        let answer = self.ask(&ControlRequest::Trace { user, socket })?;
-        match answer.result["trace"].as_u64() {
-            Some(number) if answer.ok => Ok((number, answer.result["sessions"].clone())),
-            _ => {
-                let error = answer.error.unwrap_or_else(|| "the server gave no reason".to_owned());
-                Err(Failure::failed(format!("trace refused: {error}")))
-            }
-        }
+        let answer = self.ask(&ControlRequest::Trace { user, socket })?.outcome();
+        let begun = answer.and_then(|mut begun| match begun["trace"].as_u64() {
+            Some(number) => Ok((number, begun["sessions"].take())),
+            None => Err("the server named no trace".to_owned()),
+        });
+        begun.map_err(|error| Failure::failed(format!("trace refused: {error}")))
     }
 
     /// Renews it until `stopped` ends, and then ends it.

@@ -145,10 +145,7 @@ impl Doer {
     fn ask(&self, request: &ControlRequest) -> Result<(), String> {
         let answer = control::ask(&self.run_dir, request, VERB_TIMEOUT);
         let answer = answer.map_err(|error| error.to_string())?;
-        match (answer.ok, answer.error) {
-            (true, _) => Ok(()),
-            (false, error) => Err(error.unwrap_or_else(|| "refused without a reason".to_owned())),
-        }
+        answer.outcome().map(drop)
     }
 
     /// Kills a running process of those at `place` in the status, and waits for the next one there.

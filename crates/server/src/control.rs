@@ -113,6 +113,17 @@ impl ControlAnswer {
         Self { ok: false, error: Some(error.into()), result: Json::Null }
     }
 
+    /// What it took, or why it was not done.
+    ///
+    /// # Errors
+    /// It was not: the sentence for the operator.
+    pub fn outcome(self) -> Result<Json, String> {
+        match self.ok {
+            true => Ok(self.result),
+            false => Err(self.error.unwrap_or_else(|| "the server gave no reason".to_owned())),
+        }
+    }
+
     /// The answer as the line that is sent.
     #[must_use]
     pub fn to_line(&self) -> Vec<u8> {
