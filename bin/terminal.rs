@@ -76,7 +76,7 @@ impl Paint {
 
     /// For standard output: only on a terminal that can, and not where NO_COLOR is set (no-color.org).
     pub(crate) fn for_stdout() -> Self {
-        Self { on: io::stdout().is_terminal() && colours_are_wanted(|name| env::var(name).ok()) }
+        Self { on: io::stdout().is_terminal() && colours_are_wanted() }
     }
 
     pub(crate) fn text(self, mark: Mark, text: &str) -> String {
@@ -95,7 +95,11 @@ impl Paint {
 }
 
 /// Whether the environment is for colours, where there is a terminal.
-pub(crate) fn colours_are_wanted(variable: impl Fn(&str) -> Option<String>) -> bool {
+pub(crate) fn colours_are_wanted() -> bool {
+    are_wanted(|name| env::var(name).ok())
+}
+
+fn are_wanted(variable: impl Fn(&str) -> Option<String>) -> bool {
     let is_set = |name| variable(name).is_some_and(|value| !value.is_empty());
     !is_set("NO_COLOR") && variable("TERM").is_none_or(|terminal| terminal != "dumb")
 }
@@ -108,7 +112,7 @@ mod tests {
     fn no_colour_is_obeyed_and_a_dumb_terminal_spared() {
         let wanted = |pairs: &[(&str, &str)]| {
             let pairs = pairs.to_vec();
-            colours_are_wanted(|name| {
+            are_wanted(|name| {
                 let found = pairs.iter().find(|(known, _)| *known == name);
                 found.map(|(_, value)| (*value).to_owned())
             })

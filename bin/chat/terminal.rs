@@ -10,6 +10,7 @@ use super::words::Target;
 use crate::failure::Failure;
 use crate::keys::Keys;
 use crate::screen::Screen;
+use crate::terminal;
 use dunlin_server::clock;
 use dunlin_server::exit::ExitCode;
 use std::fs::File;
@@ -52,8 +53,7 @@ fn serve(
     mut screen: Screen,
     mut keyboard: &File,
 ) -> Result<Ending, Failure> {
-    let paint =
-        Paint { colours: std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) };
+    let paint = Paint { colours: terminal::colours_are_wanted() };
     let mut keys = Keys::default();
     loop {
         screen.draw(|frame| draw(frame, talks, clock::now(), paint))?;

@@ -20,7 +20,6 @@ use dunlin_server::control::{self, ControlAnswer, ControlRequest};
 use dunlin_server::exit::ExitCode;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::env;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -55,7 +54,7 @@ fn serve(
     tell: &Sender<News>,
     news: &Receiver<News>,
 ) -> Result<(), Failure> {
-    let colours = Colours(terminal::colours_are_wanted(|name| env::var(name).ok()));
+    let colours = Colours(terminal::colours_are_wanted());
     let mut keys = Keys::default();
     let mut changed = true;
     loop {

@@ -49,8 +49,7 @@ pub(crate) fn run(flags: &Trace) -> Result<ExitCode, Failure> {
     let socket = Socket::bind(&run_dir)?;
     let lease = Lease { run_dir, user: flags.user.clone(), socket: socket.name.clone() };
     let (number, sessions) = lease.begin()?;
-    let colours = io::stdout().is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let colours = io::stdout().is_terminal() && terminal::colours_are_wanted();
     let mut lines = Lines::new(flags.user.clone(), flags.json, colours);
     lines.know(&sessions);
     let count = sessions.as_array().map_or(0, Vec::len);
