@@ -8,20 +8,13 @@ use crate::support::{Client, Server, Status, wait};
 use serde_json::json;
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 
 pub(crate) const SECRET: &str = "5b1de0c7a94f4e2f8c3377d6f0a1b2c4";
-
-fn write_secret(starter: &Starter, name: &str, secret: &str, mode: u32) {
-    let path = starter.dir().path().join(name);
-    fs::write(&path, secret).expect("a file");
-    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("its mode");
-}
 
 /// A server of two workers with this backend, and more lines in `[backend]`.
 pub(crate) fn starter(backend: &Backend, more: &str) -> Starter {
     let starter = Server::configure(&config(backend, more));
-    write_secret(&starter, "hush.key", &format!("{SECRET}\n"), 0o600);
+    starter.dir().write_key("hush.key", &format!("{SECRET}\n"), 0o600);
     starter
 }
 
@@ -328,7 +321,7 @@ fn a_bad_secret_or_url_refuses_to_start() {
     let backend = Backend::start();
     let fails = |name: &str, secret: &str, mode: u32, words: &[&str]| {
         let starter = starter(&backend, "");
-        write_secret(&starter, name, secret, mode);
+        starter.dir().write_key(name, secret, mode);
         starter.fails(2, words);
     };
     fails("hush.key", "short", 0o600, &["backend.secret_file", "5 bytes"]);

@@ -6,8 +6,6 @@ use crate::support::liar::{Liar, Lie, Speech};
 use crate::support::process::{self, Ended};
 use crate::support::server::dunlin;
 use serde_json::Value as Json;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 fn report(ended: &Ended) -> Json {
     serde_json::from_str(&ended.stdout)
@@ -77,9 +75,7 @@ fn a_server_beside_it_that_is_no_echo_is_found_out() {
 #[test]
 fn im_mints_the_tokens_it_logs_in_with() {
     let starter = Server::configure("[auth]\nmode = \"token\"\nsecret_file = \"s.key\"");
-    let secret = starter.dir().path().join("s.key");
-    fs::write(&secret, "0123456789abcdef0123456789abcdef").expect("a file");
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).expect("its mode");
+    let secret = starter.dir().write_key("s.key", "0123456789abcdef0123456789abcdef", 0o600);
     let server = starter.start();
     let path = secret.to_str().expect("UTF-8");
     im(&server, &["--only", "send", "--secret-file", path]);

@@ -1,10 +1,9 @@
 //! The chat page as people use it: a real browser, a real server.
 
 use crate::outside::with_a_key_file;
+use crate::support::Server;
 use crate::support::http::get;
 use crate::support::outside::BROWSER;
-use crate::support::{Server, wait};
-use std::thread;
 
 /// Short absences are told soon: the test waits for one.
 const OPEN: &str = "[server]\nworkers = 2\n[im]\npresence_debounce = \"300ms\"";
@@ -26,16 +25,8 @@ fn names_and_messages_stay_text() {
 
 #[test]
 fn a_browser_comes_back_when_the_server_is_started_again() {
-    let mut server = Server::start(OPEN);
-    let play = thread::spawn(BROWSER.play("away", &server));
-    let mark = |name: &str| server.dir().path().join(name);
-    let (online, typed) = (mark("online"), mark("typed"));
-    wait::until("the browser is online", || online.exists());
-    server.signal("TERM");
-    server.wait_end();
-    wait::until("something is typed for nobody", || typed.exists());
-    let _server = server.start_again_for_its_clients();
-    play.join().expect("the browser went through it");
+    // When something is typed for nobody.
+    BROWSER.plays_over_a_restart("away", Server::start(OPEN), "online", "typed");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use crate::support::server::dunlin;
 use crate::support::talker::Talker;
 use crate::support::{Server, process, wait};
+use crate::tokens::mint;
 use serde_json::{Value as Json, json};
 use std::fs;
 use std::net::TcpListener;
@@ -176,21 +177,11 @@ fn a_token_logs_in_and_a_wrong_one_is_refused_in_a_line() {
     let server = Server::configure(
         "[server]\nworkers = 2\n[auth]\nmode = \"token\"\nsecret_file = \"token.key\"\n",
     );
-    let key = server.dir().path().join("token.key");
-    fs::write(&key, "0123456789abcdef0123456789abcdef").expect("a file");
-    let allowed = process::run(std::process::Command::new("chmod").arg("600").arg(&key));
-    assert_eq!(allowed.code, Some(0));
+    server.dir().write_key("token.key", "0123456789abcdef0123456789abcdef", 0o600);
     let server = server.start();
-    let config = server.dir().config_file();
-    let mut mint = dunlin();
-    mint.arg("token")
-        .arg("-c")
-        .arg(config)
-        .args(["--user", "ann"])
-        .current_dir(server.dir().path());
-    let token = process::run(&mut mint).stdout;
+    let token = mint(server.dir(), &["--user", "ann"]);
     let file = server.dir().path().join("token");
-    fs::write(&file, &token).expect("a file");
+    fs::write(&file, format!("{token}\n")).expect("a file");
     let file = file.to_str().expect("UTF-8");
     let url = url(&server);
     let mut ann = Talker::connected(&[&url, "--token-file", file, "--to", "ann"]);

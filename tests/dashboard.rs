@@ -2,11 +2,8 @@
 
 use crate::support::http::get;
 use crate::support::outside::DASHBOARD;
-use crate::support::{Client, Server, wait};
-use std::fs::{self, Permissions};
+use crate::support::{Client, Server};
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
-use std::thread;
 
 const TOML: &str = "[server]\nworkers = 2\ntask_workers = 1\n[im]\nheartbeat = \"10m\"";
 
@@ -27,19 +24,9 @@ fn a_phone_and_a_keyboard_are_enough_to_read_it() {
 #[test]
 fn it_says_that_the_server_is_away_and_goes_on_when_it_is_back() {
     let starter = Server::configure("[http]\napi_key_file = \"api.key\"\n");
-    let key = starter.dir().path().join("api.key");
-    fs::write(&key, "5c0e7a31d9b84f62a7e31b0c95d4f802\n").expect("a file");
-    fs::set_permissions(&key, Permissions::from_mode(0o600)).expect("its mode");
-    let mut server = starter.start();
-    let play = thread::spawn(DASHBOARD.play("away", &server));
-    let mark = |name: &str| server.dir().path().join(name);
-    let (shown, told) = (mark("shown"), mark("told"));
-    wait::until("it shows the server", || shown.exists());
-    server.signal("TERM");
-    server.wait_end();
-    wait::until("it says that the server is away", || told.exists());
-    let _server = server.start_again_for_its_clients();
-    play.join().expect("the browser went through it");
+    starter.dir().write_key("api.key", "5c0e7a31d9b84f62a7e31b0c95d4f802\n", 0o600);
+    // When it says that the server is away.
+    DASHBOARD.plays_over_a_restart("away", starter.start(), "shown", "told");
 }
 
 #[test]

@@ -4,8 +4,6 @@
 use crate::support::raw::{Raw, TEXT, frame};
 use crate::support::{Client, Server, wait};
 use serde_json::{Value as Json, json};
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 const FLOOD: usize = 3_000;
 
@@ -87,9 +85,7 @@ fn a_user_has_one_pace_over_all_workers_and_reloads() {
 #[test]
 fn wrong_tokens_make_their_address_wait() {
     let starter = Server::configure("");
-    let key = starter.dir().path().join("token.key");
-    fs::write(&key, "0f8d2c7be1a94635bb0d7c51e6a2f394").expect("a file");
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).expect("its mode");
+    starter.dir().write_key("token.key", "0f8d2c7be1a94635bb0d7c51e6a2f394", 0o600);
     starter.dir().write_config(
         "[server]\nworkers = 2\n[auth]\nmode = \"token\"\nsecret_file = \"token.key\"\n\
          [im]\nlogin_failures = 7\nlogin_delay = \"20s\"\nlogin_delay_max = \"20s\"\n",

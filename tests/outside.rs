@@ -2,12 +2,9 @@
 
 use crate::support::Server;
 use crate::support::outside::{NODE, OURS, PYTHON, PYTHON_HTTP};
+use crate::support::process;
 use crate::support::server::Starter;
-use crate::support::{process, wait};
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
-use std::thread;
 
 const CHAT: &str = "[server]\nworkers = 2";
 const SHORT: &str = "[server]\nworkers = 2\n[im]\nlogin_timeout = \"500ms\"\nheartbeat = \"700ms\"\n\
@@ -87,9 +84,7 @@ fn with_a_key() -> Server {
 
 /// The same server with the file `token.key` beside its config.
 pub(crate) fn with_a_key_file(starter: Starter) -> Starter {
-    let key = starter.dir().path().join("token.key");
-    std::fs::write(&key, "5c0e7a31d9b84f62a7e31b0c95d4f802\n").expect("a file");
-    std::fs::set_permissions(&key, Permissions::from_mode(0o600)).expect("its mode");
+    starter.dir().write_key("token.key", "5c0e7a31d9b84f62a7e31b0c95d4f802\n", 0o600);
     starter
 }
 
@@ -120,16 +115,8 @@ fn our_client_sends_once_while_workers_are_killed() {
 
 #[test]
 fn our_client_comes_back_when_the_server_is_started_again() {
-    let mut server = Server::start(CHAT);
-    let play = thread::spawn(OURS.play("restart", &server));
-    let online = server.dir().path().join("online");
-    wait::until("the client is online", || online.exists());
-    server.signal("TERM");
-    server.wait_end();
-    let tried = server.dir().path().join("tried");
-    wait::until("some attempts have found nobody", || tried.exists());
-    let _server = server.start_again_for_its_clients();
-    play.join().expect("the client went through it");
+    // When some attempts have found nobody.
+    OURS.plays_over_a_restart("restart", Server::start(CHAT), "online", "tried");
 }
 
 #[test]

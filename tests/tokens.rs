@@ -7,24 +7,16 @@ use crate::support::{Client, Server, wait};
 use serde_json::{Value as Json, json};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
 const SECRET: &str = "0f8d2c7be1a94635bb0d7c51e6a2f394";
 const NEXT_SECRET: &str = "the next secret, as long as the one before it";
 
-fn write_key(dir: &Dir, name: &str, text: &str, mode: u32) -> PathBuf {
-    let path = dir.path().join(name);
-    fs::write(&path, text).expect("a file");
-    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("its mode");
-    path
-}
-
 /// A server of two workers in token mode by the secret in `token.key`, with more lines in `[auth]`.
 fn starter(auth: &str) -> Starter {
     let starter = Server::configure("");
-    write_key(starter.dir(), "token.key", SECRET, 0o600);
+    starter.dir().write_key("token.key", SECRET, 0o600);
     configure(starter.dir(), &format!("secret_file = \"token.key\"\n{auth}"));
     starter
 }
@@ -40,7 +32,8 @@ fn token_command(dir: &Dir, flags: &[&str]) -> Ended {
     process::run(&mut command)
 }
 
-fn mint(dir: &Dir, flags: &[&str]) -> String {
+/// A token by the config file of this directory.
+pub(crate) fn mint(dir: &Dir, flags: &[&str]) -> String {
     let ended = token_command(dir, flags);
     assert_eq!((ended.code, &*ended.stderr), (Some(0), ""), "{ended:?}");
     ended.stdout.trim_end().to_owned()
@@ -113,7 +106,7 @@ fn a_reload_rotates_keys_and_a_bad_key_changes_nothing() {
     let mut ann = server.client();
     login(&mut ann, &old, "p").expect("a login");
     let both = "keys = [\"kid=b alg=HS256 file=b.key\"]\nsecret_file = \"token.key\"";
-    write_key(server.dir(), "b.key", NEXT_SECRET, 0o644);
+    server.dir().write_key("b.key", NEXT_SECRET, 0o644);
     configure(server.dir(), both);
     let refused = server.verb(&["reload"]);
     assert_eq!(refused.code, Some(1), "{refused:?}");
@@ -130,7 +123,7 @@ fn a_reload_rotates_keys_and_a_bad_key_changes_nothing() {
     assert_eq!(reason(login(&mut server.client(), &old, "r")), "auth_failed");
     login(&mut server.client(), &new, "r").expect("the new key is good");
     // A key rewritten in place, by the same name.
-    write_key(server.dir(), "b.key", SECRET, 0o600);
+    server.dir().write_key("b.key", SECRET, 0o600);
     assert_eq!(server.verb(&["reload"]).code, Some(0));
     assert_eq!(reason(login(&mut server.client(), &new, "r")), "auth_failed");
     // Who is in stays in.
@@ -242,7 +235,7 @@ fn no_server_starts_with_a_secret_that_does_not_keep() {
     ];
     for (name, text, mode, auth, words) in table {
         let starter = Server::configure("");
-        write_key(starter.dir(), name, text, mode);
+        starter.dir().write_key(name, text, mode);
         configure(starter.dir(), auth);
         let line = starter.fails(2, &["dunlin.toml:", words]);
         assert!(!line.contains(SECRET), "{line}");
@@ -289,8 +282,8 @@ fn a_token_is_minted_only_by_a_key_that_can() {
     fails(&["--user", "ann"], "no signing key is configured");
     let keys = concat!(env!("CARGO_MANIFEST_DIR"), "/crates/im/tests/keys");
     let private = fs::read_to_string(format!("{keys}/eddsa.pem")).expect("a key of the tests");
-    write_key(&dir, "d.pem", &private, 0o600);
-    write_key(&dir, "open.pem", &private, 0o604);
+    dir.write_key("d.pem", &private, 0o600);
+    dir.write_key("open.pem", &private, 0o604);
     let line =
         |kid: &str, sign: &str| format!("\"kid={kid} alg=EdDSA file={keys}/eddsa.pub.pem{sign}\"");
     let lines = [line("a", ""), line("b", " sign=open.pem"), line("c", " sign=d.pem")].join(", ");

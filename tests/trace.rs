@@ -1,8 +1,8 @@
 //! `dunlin trace`: what a user's sessions send and get, whatever becomes of workers meanwhile.
 
-use crate::support::server::dunlin;
 use crate::support::talker::{Ending, Talker};
 use crate::support::{Client, Server, process, wait};
+use crate::tokens::mint;
 use serde_json::{Value as Json, json};
 use std::fs;
 
@@ -116,13 +116,9 @@ fn a_token_is_never_shown() {
     let starter = Server::configure(
         "[server]\nworkers = 1\n[auth]\nmode = \"token\"\nsecret_file = \"token.key\"\n",
     );
-    let key = starter.dir().path().join("token.key");
-    fs::write(&key, "0123456789abcdef0123456789abcdef").expect("a file");
-    process::run(std::process::Command::new("chmod").arg("600").arg(&key));
+    starter.dir().write_key("token.key", "0123456789abcdef0123456789abcdef", 0o600);
     let server = starter.start();
-    let mut mint = dunlin();
-    mint.arg("token").arg("-c").arg(server.dir().config_file()).args(["--user", "ann"]);
-    let token = process::run(mint.current_dir(server.dir().path())).stdout.trim().to_owned();
+    let token = mint(server.dir(), &["--user", "ann"]);
     assert!(token.len() > 60, "{token}");
     let mut tracer = trace(&server, "ann");
     let mut ann = server.client();

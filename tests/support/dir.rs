@@ -1,6 +1,7 @@
 //! The directory of a test: config file, log and run directory, gone with the test.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -28,6 +29,14 @@ impl Dir {
 
     pub(crate) fn write_config(&self, toml: &str) {
         fs::write(self.config_file(), toml).expect("the config file can be written");
+    }
+
+    /// A file with a key or a secret, and who may read it.
+    pub(crate) fn write_key(&self, name: &str, text: &str, mode: u32) -> PathBuf {
+        let path = self.path().join(name);
+        fs::write(&path, text).expect("a file");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("its mode");
+        path
     }
 
     /// Where a server's standard error goes.

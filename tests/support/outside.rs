@@ -2,8 +2,10 @@
 
 use super::process;
 use super::server::Server;
+use super::wait;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 
 /// An interpreter, its script, and what it needs to be there.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +89,26 @@ impl Outside {
             let ended = process::run(&mut command);
             assert_eq!(ended.code, Some(0), "{} {scenario}:\n{}", self.script, ended.stderr);
         }
+    }
+
+    /// The same while the server is stopped and started again. The scenario makes the file `before` when it
+    /// may stop, and `away` when it may come back.
+    pub(crate) fn plays_over_a_restart(
+        self,
+        scenario: &str,
+        mut server: Server,
+        before: &str,
+        away: &str,
+    ) {
+        let play = thread::spawn(self.play(scenario, &server));
+        let mark = |name: &str| server.dir().path().join(name);
+        let (before, away) = (mark(before), mark(away));
+        wait::until("the scenario lets the server stop", || before.exists());
+        server.signal("TERM");
+        server.wait_end();
+        wait::until("the scenario has seen that it is away", || away.exists());
+        let _server = server.start_again_for_its_clients();
+        play.join().expect("the scenario went through it");
     }
 
     /// Fails with the command that installs what is missing: a test that skips itself proves nothing.
