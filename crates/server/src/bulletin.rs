@@ -5,6 +5,7 @@
 //! a number that grows. The other is written first, the head last, so a master that dies in between has
 //! changed nothing. 3. A reader who was overtaken while it copied sees another head, and looks again.
 
+use crate::packed;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU64, fence};
 
@@ -39,11 +40,7 @@ impl Bulletin {
         let number = (self.words[0].load(Relaxed) >> 32) + 1;
         // Whoever reads a word of what follows sees, behind its own fence, the head that was before.
         fence(Release);
-        for (word, eight) in self.place(number).iter().zip(bytes.chunks(8)) {
-            let mut padded = [0; 8];
-            padded[..eight.len()].copy_from_slice(eight);
-            word.store(u64::from_le_bytes(padded), Relaxed);
-        }
+        packed::store(self.place(number), bytes);
         let length = u64::try_from(bytes.len()).unwrap_or(0);
         self.words[0].store(number << 32 | length, Release);
         true
@@ -54,12 +51,8 @@ impl Bulletin {
         (0..LOOKS).find_map(|_| {
             let head = self.words[0].load(Acquire);
             let length = usize::try_from(head & 0xffff_ffff).ok().filter(|length| *length > 0)?;
-            let place = self.place(head >> 32);
-            let words = &place[..length.min(TEXT_MAX).div_ceil(8)];
-            let mut bytes: Vec<u8> =
-                words.iter().flat_map(|word| word.load(Relaxed).to_le_bytes()).collect();
+            let bytes = packed::load(self.place(head >> 32), length);
             fence(Acquire);
-            bytes.truncate(length);
             let whole = self.words[0].load(Relaxed) == head;
             String::from_utf8(bytes).ok().filter(|_| whole)
         })

@@ -50,6 +50,7 @@ pub mod logging;
 mod marks;
 mod master;
 pub mod outbox;
+pub mod packed;
 pub mod peers;
 pub mod privileges;
 pub mod process;

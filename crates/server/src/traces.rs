@@ -6,6 +6,7 @@
 //! is read whole or not at all: its number is odd while it is written, and another afterwards. 3. While
 //! nobody traces a worker's turn costs one load of a word that nobody writes.
 
+use crate::packed;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -77,11 +78,7 @@ impl Traces {
         words[OWN_SENT].store(0, Relaxed);
         words[OWN_DROPPED].store(0, Relaxed);
         words[PATH_LENGTH].store(u64::try_from(bytes.len()).unwrap_or(0), Relaxed);
-        for (word, eight) in words[PATH..].iter().zip(bytes.chunks(8)) {
-            let mut padded = [0; 8];
-            padded[..eight.len()].copy_from_slice(eight);
-            word.store(u64::from_le_bytes(padded), Relaxed);
-        }
+        packed::store(&words[PATH..], bytes);
         words[NUMBER].store(number + 2, Release);
         self.words[ACTIVE].fetch_or(1 << place, Release);
         true
@@ -121,8 +118,7 @@ impl Traces {
         let number = words[NUMBER].load(Acquire);
         let subject = words[SUBJECT].load(Relaxed);
         let length = usize::try_from(words[PATH_LENGTH].load(Relaxed)).unwrap_or(0);
-        let bytes = words[PATH..].iter().flat_map(|word| word.load(Relaxed).to_le_bytes());
-        let bytes: Vec<u8> = bytes.take(length.min(PATH_MAX)).collect();
+        let bytes = packed::load(&words[PATH..], length.min(PATH_MAX));
         fence(Acquire);
         let whole = number.is_multiple_of(2) && words[NUMBER].load(Relaxed) == number;
         let path = PathBuf::from(OsStr::from_bytes(&bytes));

@@ -8,6 +8,7 @@
 //! record. Data never lies in a state word. 3. A slot is claimed again only when `head` has passed it, so
 //! a reader that finds `head` where it was has read what was written. 4. What is full refuses the newest.
 
+use dunlin_server::packed;
 use dunlin_table::hash_key;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -151,11 +152,7 @@ impl EventQueue {
         first[1].store(seq, Ordering::Relaxed);
         first[2].store(bytes.len() as u64, Ordering::Relaxed);
         first[3].store(check_sum(seq, bytes), Ordering::Relaxed);
-        for (word, chunk) in self.data_words(position, slots).zip(bytes.chunks(8)) {
-            let mut whole = [0; 8];
-            whole[..chunk.len()].copy_from_slice(chunk);
-            word.store(u64::from_le_bytes(whole), Ordering::Relaxed);
-        }
+        packed::store(self.data_words(position, slots), bytes);
         // Release: who sees it filled sees the bytes. A swap, so that one who was held up for so long
         // that the reader passed it over says nothing of a slot that is another's by now.
         let filled = state(position, slots, FILLED);
@@ -207,10 +204,7 @@ impl EventQueue {
         if slots_of(length) != slots {
             return None;
         }
-        let words = self.data_words(position, slots).take(length.div_ceil(8));
-        let mut bytes: Vec<u8> =
-            words.flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes()).collect();
-        bytes.truncate(length);
+        let bytes = packed::load(self.data_words(position, slots), length);
         // Where another reader has passed it meanwhile the sum need not fit, and the caller finds out.
         (check_sum(seq, &bytes) == sum).then_some(Record { position, slots, seq, bytes })
     }

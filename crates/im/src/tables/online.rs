@@ -10,7 +10,7 @@ use crate::online::upkeep::{
     Beats, Place, SweepDue, Sweeps, beat_is_due, retry_delay_ms, sweep_due,
 };
 use dunlin_server::clock::Millis;
-use dunlin_server::{AreaRequest, Areas, TaskId};
+use dunlin_server::{AreaRequest, Areas, TaskId, packed};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 const BOARD_AREA: &str = "im.online";
@@ -262,9 +262,7 @@ impl OnlineBoard {
         let number = usize::try_from(self.load(Word::Error)).ok()?.checked_sub(1)?;
         let words = self.sentence(number);
         let length = usize::try_from(words[0].load(Ordering::Relaxed)).unwrap_or(usize::MAX);
-        let bytes: Vec<u8> =
-            words[1..].iter().flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes()).collect();
-        let text = String::from_utf8_lossy(&bytes[..length.min(bytes.len())]).into_owned();
+        let text = String::from_utf8_lossy(&packed::load(&words[1..], length)).into_owned();
         Some((text, self.load(Word::ErrorAt)))
     }
 
@@ -275,11 +273,7 @@ impl OnlineBoard {
         let end = end.into_iter().find(|end| reason.is_char_boundary(*end)).unwrap_or(0);
         let bytes = &reason.as_bytes()[..end];
         words[0].store(bytes.len() as u64, Ordering::Relaxed);
-        for (word, piece) in words[1..].iter().zip(bytes.chunks(8)) {
-            let mut eight = [0; 8];
-            eight[..piece.len()].copy_from_slice(piece);
-            word.store(u64::from_le_bytes(eight), Ordering::Relaxed);
-        }
+        packed::store(&words[1..], bytes);
         self.store(Word::ErrorAt, unix_ms);
         // Last: it names the sentence.
         self.store(Word::Error, number);

@@ -8,6 +8,7 @@
 
 use crate::clock::Millis;
 use crate::ids::{SlotId, TimerId};
+use crate::packed;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Longest payload of a timer, in bytes.
@@ -225,22 +226,12 @@ fn id(index: usize, generation: u64) -> TimerId {
 
 fn write_payload(row: &[AtomicU64], payload: &[u8]) {
     row[LENGTH].store(u64::try_from(payload.len()).unwrap_or(0), Ordering::Relaxed);
-    for (word, chunk) in row[PAYLOAD..PAYLOAD + PAYLOAD_WORDS].iter().zip(payload.chunks(8)) {
-        let mut bytes = [0; 8];
-        bytes[..chunk.len()].copy_from_slice(chunk);
-        word.store(u64::from_le_bytes(bytes), Ordering::Relaxed);
-    }
+    packed::store(&row[PAYLOAD..PAYLOAD + PAYLOAD_WORDS], payload);
 }
 
 fn read_payload(row: &[AtomicU64]) -> Vec<u8> {
     let length = usize::try_from(row[LENGTH].load(Ordering::Relaxed)).unwrap_or(0).min(PAYLOAD_MAX);
-    let mut payload: Vec<u8> = row[PAYLOAD..PAYLOAD + PAYLOAD_WORDS]
-        .iter()
-        .take(length.div_ceil(8))
-        .flat_map(|word| word.load(Ordering::Relaxed).to_le_bytes())
-        .collect();
-    payload.truncate(length);
-    payload
+    packed::load(&row[PAYLOAD..PAYLOAD + PAYLOAD_WORDS], length)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@
 
 use crate::ids::{NAME_MAX, check_name};
 use dunlin_server::clock::Millis;
-use dunlin_server::{AreaRequest, Areas, SlotId};
+use dunlin_server::{AreaRequest, Areas, SlotId, packed};
 use std::cmp::Reverse;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
@@ -77,11 +77,7 @@ impl RecentChanges {
         record[SLOT].store(u64::from(teller.slot.0), Ordering::Relaxed);
         record[TOLD].store(u64::from(told), Ordering::Relaxed);
         record[LENGTH].store(user.len() as u64, Ordering::Relaxed);
-        for (word, chunk) in record[NAME..].iter().zip(user.as_bytes().chunks(8)) {
-            let mut bytes = [0; 8];
-            bytes[..chunk.len()].copy_from_slice(chunk);
-            word.store(u64::from_le_bytes(bytes), Ordering::Relaxed);
-        }
+        packed::store(&record[NAME..], user.as_bytes());
         record[STAMP].store(now.0.max(1), Ordering::Release);
     }
 
@@ -122,7 +118,6 @@ impl RecentChanges {
 
 fn read_name(record: &[AtomicU64]) -> Option<String> {
     let length = usize::try_from(record[LENGTH].load(Ordering::Relaxed)).ok()?;
-    let words = record[NAME..].iter().map(|word| word.load(Ordering::Relaxed).to_le_bytes());
-    let bytes: Vec<u8> = words.flatten().take(length.min(NAME_MAX)).collect();
+    let bytes = packed::load(&record[NAME..], length.min(NAME_MAX));
     String::from_utf8(bytes).ok().filter(|name| check_name(name).is_ok())
 }
