@@ -27,7 +27,7 @@ struct Lease {
 }
 
 /// The traces there are, by place.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Leases {
     places: [Option<Lease>; TRACES_MAX],
     /// How many there have been.
@@ -35,6 +35,12 @@ pub(super) struct Leases {
 }
 
 impl Leases {
+    /// None yet, after so many under the programs before: a number never comes twice, so that who renews one
+    /// of before an upgrade does not take another's for it.
+    pub(super) fn after(begun: u64) -> Self {
+        Self { places: Default::default(), begun }
+    }
+
     /// Takes a place; its number and the place. `None`: all are taken.
     fn begin(&mut self, now: Millis, socket: PathBuf) -> Option<(u64, usize)> {
         let place = self.places.iter().position(Option::is_none)?;
@@ -172,7 +178,7 @@ mod tests {
 
     #[test]
     fn places_are_taken_renewed_and_given_back() {
-        let mut leases = Leases::default();
+        let mut leases = Leases::after(0);
         let socket = || PathBuf::from("s");
         for number in 1..=4 {
             let begun = leases.begin(Millis(0), socket());
@@ -185,6 +191,9 @@ mod tests {
         assert!(leases.end(2).is_some() && leases.end(2).is_none());
         assert_eq!(leases.begin(Millis(9), socket()), Some((5, 2)));
         assert_eq!((leases.renew(Millis(9), 3), leases.begun), (None, 5));
+        let mut upgraded = Leases::after(leases.begun);
+        assert_eq!(upgraded.begin(Millis(9), socket()), Some((6, 0)));
+        assert_eq!(upgraded.renew(Millis(9), 2), None, "of before");
     }
 
     #[test]
