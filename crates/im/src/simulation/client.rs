@@ -146,15 +146,16 @@ impl Client {
         json!({"jsonrpc": "2.0", "id": self.next, "method": method, "params": params}).to_string()
     }
 
-    /// Hears what the server said; everything that is not as promised panics.
-    pub(super) fn hear(&mut self, heard: Heard, now: u64) {
+    /// Hears what the server said; everything that is not as promised panics. `by_others`: numbers that another
+    /// session than their first has said again, which may overtake what that one said.
+    pub(super) fn hear(&mut self, heard: Heard, now: u64, by_others: &BTreeSet<u64>) {
         assert!(self.is_open(), "{} hears {heard:?} after its end", self.conn);
         match heard {
             Heard::Text(text) => {
                 let said: Json = serde_json::from_str(&text).expect("the server says JSON");
                 assert_eq!(said["jsonrpc"], "2.0");
                 match said["method"].as_str() {
-                    Some(method) => self.told(method, &said["params"]),
+                    Some(method) => self.told(method, &said["params"], by_others),
                     None => self.answered(&said, now),
                 }
             }
@@ -168,7 +169,7 @@ impl Client {
         }
     }
 
-    fn told(&mut self, method: &str, params: &Json) {
+    fn told(&mut self, method: &str, params: &Json, by_others: &BTreeSet<u64>) {
         // A full mailbox may take the bye, and not the close behind it.
         let last = self.bye.take().filter(|_| self.orderly);
         assert!(last.is_none(), "nothing follows a bye, but {method}: {params}");
@@ -181,7 +182,7 @@ impl Client {
                 assert_eq!(params["session"], self.conn.to_string());
             }
             "bye" => self.bye = params["code"].as_u64(),
-            "message" => self.message(params),
+            "message" => self.message(params, by_others),
             "signal" => {}
             "room" => assert!(self.visited.contains(params["room"].as_str().expect("a name"))),
             "joined" | "left" => self.neighbour(method, params),
@@ -197,7 +198,7 @@ impl Client {
         told[usize::from(method == "left")] += 1;
     }
 
-    fn message(&mut self, params: &Json) {
+    fn message(&mut self, params: &Json, by_others: &BTreeSet<u64>) {
         let from = params["from"]["user"].as_str().expect("it is from a user");
         let for_it = match (params["to"]["user"].as_str(), params["to"]["room"].as_str()) {
             (Some(user), None) => self.been.contains(user),
@@ -218,8 +219,9 @@ impl Client {
         assert!(sender != self.conn || keyed || to_himself, "{} hears itself: {params}", self.conn);
         let from_it = self.got.entry(sender).or_default();
         assert!(!from_it.contains(&number), "{} gets {number} under two ids", self.conn);
+        let last = from_it.iter().rfind(|number| !by_others.contains(number));
         assert!(
-            keyed || from_it.last().is_none_or(|last| *last < number),
+            keyed || last.is_none_or(|last| *last < number),
             "{} gets {number} from {sender} behind {from_it:?}",
             self.conn
         );

@@ -9,7 +9,7 @@ use dunlin_server::settings::{Layers, Settings};
 use dunlin_server::simulation::{Bounds, Dice, FakeServer, Said, Share};
 use dunlin_server::{ConnId, SlotId};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const USERS: [&str; 5] = ["ann", "bob", "cat", "dan", "eve"];
 const DEVICES: [&str; 4] = ["phone", "desk", "tab", "watch"];
@@ -100,6 +100,9 @@ pub(super) struct House {
     pub(super) step: u64,
     messages: u64,
     keyed: Vec<Keyed>,
+    /// Numbers that another session than their first has said again: what one session says comes in order,
+    /// what two say need not.
+    said_by_others: BTreeSet<u64>,
     deaths: u64,
     story: Vec<String>,
     aloud: bool,
@@ -125,6 +128,7 @@ impl House {
             step: 0,
             messages: 0,
             keyed: Vec::new(),
+            said_by_others: BTreeSet::new(),
             deaths: 0,
             story: Vec::new(),
             aloud,
@@ -377,6 +381,9 @@ impl House {
         let conn = self.clients.values().find(is_sender).map(|client| client.conn);
         if let Some(conn) = conn.filter(|_| self.server.unix_ms() < keyed.at_ms + KEYS_LIVE_MS) {
             let Keyed { params, to, number, .. } = keyed;
+            if params["body"]["session"] != conn.to_string() {
+                self.said_by_others.insert(number);
+            }
             self.ask(conn, "send", &params, Ask::Send { to, number, repeats: Repeats::Again });
         }
     }
@@ -409,7 +416,7 @@ impl House {
             }
             for heard in self.server.hear(*conn) {
                 news.push(format!("{conn} hears {heard:?}"));
-                client.hear(heard, self.step);
+                client.hear(heard, self.step, &self.said_by_others);
             }
         }
         for line in news {
