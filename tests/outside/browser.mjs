@@ -36,8 +36,10 @@ const scenarios = {
   async chat(browser) {
     const ann = await open(browser);
     await picture(ann, "chat-login");
+    await isUsable(ann);
     await logIn(ann, "ann");
     const bob = await open(browser, { colorScheme: "dark" });
+    await isUsable(bob);
     await logIn(bob, "bob");
     await talkTo(ann, "bob");
     await until("Ann sees Bob online", async () => (await ann.locator("#about").textContent()).startsWith("online"));
@@ -72,6 +74,7 @@ const scenarios = {
     }
     await picture(ann, "chat-light");
     await picture(bob, "chat-dark");
+    for (const page of [ann, bob]) await isUsable(page);
 
     // A room, and a third who sees who is there.
     await talkTo(ann, "#tea");
@@ -80,6 +83,7 @@ const scenarios = {
     await say(bob, "hello, room");
     await hears(ann, "hello, room");
     await picture(ann, "chat-room");
+    await isUsable(ann);
 
     // Bob goes: Ann is told, after the debounce.
     await chooses(ann, "bob");
@@ -123,6 +127,7 @@ const scenarios = {
     await say(ann, "typed while nobody listened");
     await ann.locator("#log li.waiting").waitFor();
     await picture(ann, "chat-away");
+    await isUsable(ann);
     await writeFile(join(runDir, "../typed"), "");
     for (const page of [ann, bob]) await page.locator("#state[data-state=online]").waitFor();
     // Both are back in the room at some time: whoever came first did not hear what was sent before.

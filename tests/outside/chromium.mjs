@@ -8,6 +8,7 @@
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import axe from "axe-core";
 import { chromium } from "playwright-core";
 
 export const DEADLINE_MS = 20_000;
@@ -50,8 +51,19 @@ export async function until(what, look) {
   }
 }
 
-/** Every control has a name, and nothing is wider than the screen. */
+/** What axe knows of the rules for people who do not see, or not well: each is kept, colours and all. */
+const RULES = { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"], resultTypes: ["violations"] };
+
+async function isAccessible(page) {
+  await page.evaluate(axe.source);
+  const { violations } = await page.evaluate((rules) => window.axe.run(document, rules), RULES);
+  const told = violations.map(({ id, help, nodes }) => `${id}: ${help}\n${nodes.map((node) => `  ${node.html}\n  ${node.failureSummary}`).join("\n")}`);
+  assert.equal(told.join("\n"), "", "no rule is broken");
+}
+
+/** Every control has a name, nothing is wider than the screen, and no rule for who needs a screen reader is broken. */
 export async function isUsable(page) {
+  await isAccessible(page);
   for (const control of await page.locator("button:visible, input:visible, textarea:visible, select:visible").all()) {
     const name = await control.evaluate((element) => element.getAttribute("aria-label") || [...(element.labels ?? [])].map((label) => label.textContent).join(" ") || element.textContent.trim());
     assert(name, `a control without a name: ${await control.evaluate((element) => element.outerHTML)}`);

@@ -37,6 +37,7 @@ const scenarios = {
     const page = await open(browser, {}, "dashboard");
     assert.equal(await page.locator("#board").isVisible(), false, "nothing is shown without the key");
     await picture(page, "dashboard-key");
+    await isUsable(page);
     expectComplaints(/status of 401/);
     for (const wrong of ["not-the-key", "schlüssel"]) {
       await page.getByLabel("Key of the HTTP API").fill(wrong);
@@ -69,6 +70,7 @@ const scenarios = {
     process.kill((await status()).workers[1].pid, "SIGKILL");
     await until("the death is told", async () => (await events(page)).some((event) => /Worker 1 died: killed by SIGKILL/.test(event)));
     assert.equal(await page.locator("line.mark.death").count(), 7);
+    await isUsable(page);
     await until("the worker's third life", async () => (await table(page))[1].Life === "3");
     assert.equal((await table(page))[1].Deaths, "1");
     assert.equal((await events(page)).length, 2, "and nothing else");
@@ -101,7 +103,7 @@ const scenarios = {
 
   /** A small screen, and the keyboard alone. */
   async phone(browser) {
-    const page = await come(browser, { viewport: { width: 390, height: 780 }, hasTouch: true, isMobile: true });
+    const page = await come(browser, { viewport: { width: 390, height: 780 }, hasTouch: true, isMobile: true, colorScheme: "dark" });
     await until("some moments", async () => (await page.locator("#chart-messages path.trace").first().getAttribute("d")).includes("L"));
     await isUsable(page);
     const chart = page.locator("#chart-connections");

@@ -187,7 +187,7 @@ function choose(talk) {
     talk.unread = 0;
     at("title").textContent = talk.title;
     at("close-talk").textContent = talk.isRoom ? "Leave" : "Close";
-    at("log").replaceChildren(...talk.lines.map(row));
+    at("messages").replaceChildren(...talk.lines.map(row));
     at("log").scrollTop = at("log").scrollHeight;
     showAbout();
     at("text").focus();
@@ -279,7 +279,7 @@ function add(talk, line) {
   if (talk === chosen) {
     const log = at("log");
     const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
-    log.append(row(line));
+    at("messages").append(row(line));
     if (atEnd || line.from === me) log.scrollTop = log.scrollHeight;
   }
 }

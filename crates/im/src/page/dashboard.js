@@ -165,7 +165,6 @@ class Chart {
     this.figure = html("figure", spec.lanes ? "wide" : "");
     this.figure.id = `chart-${spec.id}`;
     this.figure.tabIndex = 0;
-    this.figure.setAttribute("role", "group");
     const caption = html("figcaption");
     const title = html("h2", "", spec.title);
     title.id = `title-${spec.id}`;
@@ -480,8 +479,9 @@ function note(mark) {
   const time = html("time", "", clock(mark.at));
   time.dateTime = new Date(mark.at).toISOString();
   item.append(time, html("span", "", mark.text));
-  $("events").prepend(item);
-  while ($("events").children.length > EVENTS_MAX) $("events").lastChild.remove();
+  const events = $("events").firstElementChild;
+  events.prepend(item);
+  while (events.children.length > EVENTS_MAX) events.lastChild.remove();
   $("no-events").hidden = true;
 }
 
@@ -576,7 +576,7 @@ function shut(why) {
   kept?.removeItem(KEY);
   [looks, points, marks] = [[], [], []];
   view.status = null;
-  $("events").replaceChildren();
+  $("events").firstElementChild.replaceChildren();
   $("no-events").hidden = false;
   $("board").hidden = true;
   $("door").hidden = false;
