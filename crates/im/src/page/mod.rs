@@ -19,9 +19,13 @@ const STYLE: &str = include_str!("chat.css");
 const CLIENT: &str = include_str!("../../clients/dunlin.js");
 const SCRIPT: &str = include_str!("chat.js");
 
-const DASHBOARD_HTML: &str = include_str!("dashboard.html");
-const DASHBOARD_STYLE: &str = include_str!("dashboard.css");
-const DASHBOARD_SCRIPT: &str = include_str!("dashboard.js");
+const DASHBOARD_HTML: &str = include_str!("dashboard/board.html");
+const DASHBOARD_STYLE: &str = include_str!("dashboard/board.css");
+const DASHBOARD_SCRIPT: &str = concat!(
+    include_str!("dashboard/figures.js"),
+    include_str!("dashboard/charts.js"),
+    include_str!("dashboard/board.js"),
+);
 
 /// What a browser gets that opens the server: the page, or where it is off a text that says how to connect.
 pub(crate) fn front(config: &ImConfig) -> fn() -> Response {
