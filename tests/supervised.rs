@@ -47,9 +47,16 @@ fn a_service_manager_hears_of_start_reload_upgrade_and_stop() {
     expect(&manager, "RELOADING=1", "reloading");
     expect(&manager, "READY=1", "the last reload failed: ");
     server.dir().write_config(TOML);
-    // Neither the rehearsal nor the program that follows starts or stops a service.
+    // Neither the rehearsal nor the program that follows starts or stops a service: only the line for people
+    // tells, which is all that is seen of one that was asked for by a signal.
     let upgraded = server.verb(&["upgrade"]);
     assert_eq!(upgraded.code, Some(0), "{upgraded:?}");
+    let word = hear(&manager);
+    assert!(matches!(&word[..], [status] if status.starts_with("STATUS=upgraded at ")), "{word:?}");
+    assert_eq!(server.verb(&["upgrade", "/dev/null"]).code, Some(1));
+    let word = hear(&manager);
+    let refused = "STATUS=the last upgrade failed: /dev/null: it is no file";
+    assert!(matches!(&word[..], [status] if status.starts_with(refused)), "{word:?}");
     server.signal("TERM");
     expect(&manager, "STOPPING=1", "stopping");
     assert_eq!(server.wait_end().code(), Some(0));

@@ -200,8 +200,7 @@ impl<A: App> Master<A> {
         let report = self.last_reload.clone();
         let status = match &report.error {
             None => format!("reloaded at {}", report.at.as_deref().unwrap_or_default()),
-            // One line, whatever is in it: a second would be read as another word.
-            Some(error) => format!("the last reload failed: {}", error.replace('\n', " ")),
+            Some(error) => format!("the last reload failed: {error}"),
         };
         supervisor::tell(supervisor::Word::Ready, &status);
         self.hook(|app, master| app.after_reload(master, &report));

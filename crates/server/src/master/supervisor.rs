@@ -25,11 +25,14 @@ pub(super) enum Word {
     Reloading,
     /// A stop begins.
     Stopping,
+    /// It serves as it did; only the line for people is another. During a reload `Ready` would end it.
+    Unchanged,
 }
 
 impl Word {
     fn text(self, status: &str) -> String {
         let state = match self {
+            Self::Unchanged => return format!("STATUS={status}\n"),
             Self::Ready => "READY=1".to_owned(),
             // The time tells this reload from an earlier one: `Type=notify-reload` insists on it.
             Self::Reloading => format!("RELOADING=1\nMONOTONIC_USEC={}", clock::now_us()),
@@ -39,10 +42,12 @@ impl Word {
     }
 }
 
-/// Tells the service manager, if there is one. `status` is a line for people.
+/// Tells the service manager, if there is one. `status` is for people.
 pub(super) fn tell(word: Word, status: &str) {
     let Some(socket) = env::var_os(NOTIFY_SOCKET) else { return };
-    if let Err(error) = send(socket, &word.text(status)) {
+    // One line, whatever is in it: a second would be read as another word.
+    let status = status.replace('\n', " ");
+    if let Err(error) = send(socket, &word.text(&status)) {
         warn!(%error, ?word, "the service manager was not told");
     }
 }

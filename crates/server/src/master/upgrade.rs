@@ -6,6 +6,7 @@ use super::control::Waiting;
 use super::hand_over::UpgradeHandOff;
 use super::rehearsing::{Rehearsing, Stage};
 use super::state::{Arrival, Input};
+use super::supervisor;
 use crate::app::App;
 use crate::clock::{self, Millis};
 use crate::control::ControlAnswer;
@@ -232,6 +233,11 @@ impl<A: App> Master<A> {
         };
         let report = &self.upgrades.last;
         info!(?report, "upgrade");
+        let status = match &report.error {
+            None => format!("upgraded at {}", report.at.as_deref().unwrap_or_default()),
+            Some(error) => format!("the last upgrade failed: {error}"),
+        };
+        supervisor::tell(supervisor::Word::Unchanged, &status);
         let answer = ControlAnswer {
             ok: report.ok == Some(true),
             error: report.error.clone(),
