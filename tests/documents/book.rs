@@ -82,12 +82,13 @@ fn links_between_pages_lead_somewhere() {
         for link in links(text).into_iter().filter(|link| !link.contains("://")) {
             let (file, anchor) = link.split_once('#').map_or((&*link, None), |(a, b)| (a, Some(b)));
             // So that mdBook does not take it for a page of the book.
-            let (file, outside) = file.strip_suffix('?').map_or((file, false), |file| (file, true));
+            let outside = file.ends_with("%2Emd");
+            let file = &*file.replace("%2E", ".");
             let target =
                 if file.is_empty() { PathBuf::from(path) } else { plain(&folder.join(file)) };
             if path.starts_with("docs/") && file.ends_with(".md") {
                 let right = outside != target.starts_with("docs");
-                assert!(right, "{path}: {link}: write .md within docs/, .md? for others");
+                assert!(right, "{path}: {link}: write .md within docs/, %2Emd for others");
             }
             assert!(root().join(&target).exists(), "{path} links to {link}, which is not there");
             if let Some(anchor) = anchor {
