@@ -256,8 +256,15 @@ fn a_reload_that_cannot_replace_a_worker_fails_and_the_worker_goes_on() {
     assert_eq!(after.worker_pid(slot), before.worker_pid(slot));
     assert_eq!(after.number("/reloads/refused"), 1);
     assert!(ann.sees_online("ann"));
+    let line = |words: &str| {
+        server.dir().log().lines().find(|line| line.contains(words)).map(str::to_owned)
+    };
+    let failed = line(": the reload failed, the old settings go on ").expect("it is logged");
+    assert!(failed.contains(" ERROR ") && failed.contains("dropped=0"), "{failed}");
+    assert_eq!(line(": reloaded "), None);
     // The next one finds nothing in its way.
     assert_eq!(server.verb(&["reload"]).code, Some(0));
     assert!(ann.sees_online("ann"));
     assert_eq!(server.status().ready_workers(), 2);
+    assert!(line(": reloaded ").is_some_and(|line| line.contains(" took_ms=")));
 }

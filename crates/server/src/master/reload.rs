@@ -150,7 +150,13 @@ impl<A: App> Master<A> {
             applied: if ok { pending.applied } else { Vec::new() },
             needs_restart: pending.needs_restart,
         };
-        info!(report = ?self.last_reload, "reloaded");
+        let ReloadReport { took_ms, adopted, dropped, error, .. } = &self.last_reload;
+        match error {
+            None => info!(took_ms, adopted, dropped, "reloaded"),
+            Some(error) => {
+                error!(%error, took_ms, adopted, dropped, "the reload failed, the old settings go on");
+            }
+        }
         self.tell_reload(pending.waiting);
         if !ok {
             self.go_back(pending.before, &outcome.replaced);

@@ -192,10 +192,11 @@ impl<A: App> Master<A> {
         let changes = kept_changes();
         self.generation += 1;
         let ok = arrival.error.is_none();
-        if ok {
-            self.upgrades.counts.done += 1;
-        } else {
+        if let Some(error) = &arrival.error {
+            error!(%error, "the upgraded server has not all its processes");
             self.upgrades.counts.refused += 1;
+        } else {
+            self.upgrades.counts.done += 1;
         }
         let report = UpgradeReport {
             ok: Some(ok),
@@ -232,9 +233,13 @@ impl<A: App> Master<A> {
             ..report
         };
         let report = &self.upgrades.last;
-        info!(?report, "upgrade");
         let status = match &report.error {
-            None => format!("upgraded at {}", report.at.as_deref().unwrap_or_default()),
+            None => {
+                let UpgradeReport { took_ms, stall_ms, adopted, dropped, .. } = report;
+                let version = report.version.as_deref();
+                info!(version, took_ms, stall_ms, adopted, dropped, "upgraded");
+                format!("upgraded at {}", report.at.as_deref().unwrap_or_default())
+            }
             Some(error) => format!("the last upgrade failed: {error}"),
         };
         supervisor::tell(supervisor::Word::Unchanged, &status);
