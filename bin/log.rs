@@ -40,11 +40,24 @@ impl<S: Subscriber> Layer<S> for Lines {
             pid: std::process::id(),
             target: event.metadata().target(),
         };
-        let line = match logging::format() {
+        let mut line = match logging::format() {
             LogFormat::Text => text(&head, &parts),
             LogFormat::Json => object(&head, &parts),
         };
+        if logging::to_journal() {
+            line.insert_str(0, level_mark(head.level));
+        }
         logging::write_line(line.as_bytes());
+    }
+}
+
+/// How the journal of systemd is told a line's level: sd-daemon(3).
+fn level_mark(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "<3>",
+        Level::WARN => "<4>",
+        Level::INFO => "<6>",
+        _ => "<7>",
     }
 }
 
@@ -121,10 +134,10 @@ fn text(head: &Head<'_>, parts: &Parts) -> String {
     line
 }
 
-/// One JSON object within the log's longest line: where it is longer its fields go.
+/// One JSON object within the log's longest line, a mark of its level before it: where it is longer its fields go.
 fn object(head: &Head<'_>, parts: &Parts) -> String {
     let whole = object_with(head, &parts.what, fields(parts));
-    if whole.len() <= logging::LINE_MAX {
+    if level_mark(head.level).len() + whole.len() <= logging::LINE_MAX {
         return whole;
     }
     let start: String = parts.what.chars().take(CUT_CHARS).collect();

@@ -1,6 +1,8 @@
 //! What a service manager (systemd, `Type=notify-reload`) hears from the server, by its own protocol.
 
 use crate::support::{Server, wait};
+use std::fs::{File, Metadata};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixDatagram;
 
 const TOML: &str = "[server]\nworkers = 2\ntask_workers = 1";
@@ -71,4 +73,29 @@ fn a_service_manager_that_is_gone_is_no_matter() {
     server.signal("TERM");
     assert_eq!(server.wait_end().code(), Some(0));
     assert!(server.dir().log().contains("the service manager was not told"));
+}
+
+/// Else `journalctl -p warning` has nothing of the server.
+#[test]
+fn the_journal_is_told_the_level_of_each_line() {
+    let worker_dies = |journal: &dyn Fn(&Metadata) -> String| {
+        let starter = Server::configure(TOML);
+        let log = starter.dir().log_file();
+        let journal =
+            journal(&File::create(&log).and_then(|file| file.metadata()).expect("a file"));
+        let server = starter.env("JOURNAL_STREAM", &journal).start();
+        server.kill_worker_of(&mut server.client());
+        wait::until("the death is logged", || server.dir().log().contains(" died "));
+        server.dir().log()
+    };
+    let told = worker_dies(&|log| format!("{}:{}", log.dev(), log.ino()));
+    for line in told.lines() {
+        let (mark, rest) = line.split_at(3);
+        let level = rest.split_whitespace().nth(1);
+        assert!(matches!((mark, level), ("<6>", Some("INFO")) | ("<4>", Some("WARN"))), "{line}");
+    }
+    assert!(told.contains("<4>"), "{told}");
+    // The variable alone says nothing: a server that a service starts may log elsewhere.
+    let told = worker_dies(&|log| format!("{}:{}", log.dev(), log.ino() + 1));
+    assert!(told.lines().all(|line| line.starts_with("20")), "{told}");
 }

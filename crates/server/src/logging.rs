@@ -14,10 +14,11 @@ use crate::config::{LogConfig, LogFormat};
 use nix::fcntl::OFlag;
 use nix::unistd::dup3;
 use std::borrow::Cow;
-use std::fs::OpenOptions;
+use std::env;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
@@ -33,6 +34,7 @@ pub const LINE_MAX: usize = 4 << 10;
 /// The file cannot be opened.
 pub fn apply(config: &LogConfig) -> Result<(), LogError> {
     output().point_to(config.file.as_deref())?;
+    JOURNAL.store(config.file.is_none() && stderr_is_the_journal(), Ordering::Relaxed);
     JSON.store(config.format == LogFormat::Json, Ordering::Relaxed);
     let level = config.level.parse().unwrap_or(LevelFilter::INFO);
     if LEVEL.swap(level_number(level), Ordering::Relaxed) != level_number(level) {
@@ -79,6 +81,21 @@ pub fn format() -> LogFormat {
     if JSON.load(Ordering::Relaxed) { LogFormat::Json } else { LogFormat::Text }
 }
 
+/// Whether lines go to systemd's journal, which takes a line's level from a `<4>` before it.
+#[must_use]
+pub fn to_journal() -> bool {
+    JOURNAL.load(Ordering::Relaxed)
+}
+
+/// As `$JOURNAL_STREAM` has it (systemd.exec(5)): a process further down may have the variable and another
+/// standard error.
+fn stderr_is_the_journal() -> bool {
+    let Ok(journal) = env::var("JOURNAL_STREAM") else { return false };
+    let stderr = io::stderr().as_fd().try_clone_to_owned().map(File::from);
+    let found = stderr.and_then(|file| file.metadata());
+    found.is_ok_and(|found| journal == format!("{}:{}", found.dev(), found.ino()))
+}
+
 /// Says what this process is: `master`, `worker[2.7]`, `task[0]`, `timer`. Stands in every line.
 pub fn set_role(role: &str) {
     role.clone_into(&mut ROLE.write().unwrap_or_else(PoisonError::into_inner));
@@ -102,6 +119,7 @@ pub struct LogError {
 
 static OUTPUT: Mutex<LogOutput> = Mutex::new(LogOutput::stderr());
 static JSON: AtomicBool = AtomicBool::new(false);
+static JOURNAL: AtomicBool = AtomicBool::new(false);
 static LEVEL: AtomicU8 = AtomicU8::new(3);
 static ROLE: LazyLock<RwLock<String>> = LazyLock::new(|| RwLock::new("main".to_owned()));
 
