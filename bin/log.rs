@@ -237,4 +237,12 @@ mod tests {
             assert_eq!(read["fields"]["truncated"] == true, what.len() > 1_000);
         }
     }
+
+    #[test]
+    fn a_json_line_has_room_for_the_mark_of_its_level() {
+        let longest = (logging::LINE_MAX - 300..logging::LINE_MAX)
+            .map(|length| object(&head(), &parts("x", &[("k", "y".repeat(length).into())])).len())
+            .max();
+        assert_eq!(longest, Some(logging::LINE_MAX - level_mark(Level::WARN).len()));
+    }
 }
