@@ -8,7 +8,7 @@ use super::news::OpenFailure;
 use super::place::Place;
 use super::policy::NO_CLOSE_FRAME;
 use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{CertificateError, ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
+use tungstenite::error::ProtocolError;
 use tungstenite::protocol::frame::CloseFrame;
 use tungstenite::protocol::frame::coding::CloseCode;
 use tungstenite::{Error, HandshakeError, Message, WebSocket};
@@ -238,10 +239,43 @@ fn secure(place: &Place, mut stream: TcpStream) -> Result<Stream, OpenFailure> {
             Ok((0, 0)) => return Err(failed("the connection ended".to_owned())),
             Ok(_) => {}
             Err(error) if is_not_yet(&error) => return Err(OpenFailure::TimedOut),
-            Err(error) => return Err(failed(error.to_string())),
+            Err(error) => return Err(failed(in_words_of_tls(&error, &place.host))),
         }
     }
     Ok(Stream::Tls(Box::new(StreamOwned::new(tls, stream))))
+}
+
+/// Why there is no TLS, so that somebody can do something about it.
+fn in_words_of_tls(error: &io::Error, host: &str) -> String {
+    use CertificateError as Bad;
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let bad = match inner {
+        Some(rustls::Error::InvalidCertificate(bad)) => bad,
+        Some(rustls::Error::InvalidMessage(_)) => {
+            return "it does not speak TLS: is it a ws:// address?".to_owned();
+        }
+        _ => return in_words(error),
+    };
+    match bad {
+        Bad::UnknownIssuer => {
+            "its certificate is of nobody this system trusts; SSL_CERT_FILE=FILE \
+                               trusts the authorities of a file"
+                .to_owned()
+        }
+        Bad::NotValidForName | Bad::NotValidForNameContext { .. } => {
+            format!("its certificate is not for {host}")
+        }
+        Bad::Expired | Bad::ExpiredContext { .. } => "its certificate has expired".to_owned(),
+        Bad::NotValidYet | Bad::NotValidYetContext { .. } => {
+            "its certificate is not valid yet: is the clock right?".to_owned()
+        }
+        // What `openssl req -x509` makes, and browsers take.
+        Bad::Other(other) if other.to_string().contains("CaUsedAsEndEntity") => {
+            "its certificate is an authority's own: make one with basicConstraints CA:FALSE"
+                .to_owned()
+        }
+        bad => format!("its certificate is refused: {bad}"),
+    }
 }
 
 fn no_server(place: &Place, error: &io::Error) -> OpenFailure {
@@ -276,6 +310,42 @@ fn upgrade_failure(
         }
         Error::Io(error) if is_not_yet(&error) => OpenFailure::TimedOut,
         Error::Io(error) => no_server(place, &error),
+        // So answers who speaks TLS and was spoken to without.
+        Error::Protocol(ProtocolError::WrongHttpVersion) if !place.tls => {
+            OpenFailure::NoWebSocket {
+                place: place.to_string(),
+                why: "it answers by HTTP/1.0: is it a wss:// address?".to_owned(),
+            }
+        }
         error => OpenFailure::NoWebSocket { place: place.to_string(), why: error.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::OtherError;
+
+    fn said(error: rustls::Error) -> String {
+        in_words_of_tls(&io::Error::new(io::ErrorKind::InvalidData, error), "chat.example")
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_certificate_is_said_so_that_it_can_be_mended() {
+        // As webpki says it; `tests/install/proxies` meets the others for real.
+        let own = OtherError(Arc::new(io::Error::other("CaUsedAsEndEntity")));
+        let refused = |bad| said(rustls::Error::InvalidCertificate(bad));
+        assert!(refused(CertificateError::Other(own)).contains("CA:FALSE"));
+        assert_eq!(refused(CertificateError::Expired), "its certificate has expired");
+        assert!(refused(CertificateError::NotValidYet).contains("clock"));
+        assert!(refused(CertificateError::Revoked).starts_with("its certificate is refused: "));
+        assert!(refused(CertificateError::UnknownIssuer).contains("SSL_CERT_FILE"));
+        assert!(refused(CertificateError::NotValidForName).ends_with("chat.example"));
+    }
+
+    #[test]
+    fn other_ends_of_a_handshake_stay_what_they_are() {
+        let reset = io::Error::from_raw_os_error(104);
+        assert_eq!(in_words_of_tls(&reset, "chat.example"), "Connection reset by peer");
     }
 }

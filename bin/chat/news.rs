@@ -134,7 +134,7 @@ pub(crate) enum OpenFailure {
     NoServer { place: String, why: String },
     #[error("the server is full or stopping (HTTP 503)")]
     Full { retry_after_s: Option<u64> },
-    #[error("{place} refuses with HTTP {status}")]
+    #[error("{place} refuses with HTTP {status}{}", scheme_hint(place, *status))]
     Http { place: String, status: u16 },
     #[error("no TLS with {place}: {why}")]
     Tls { place: String, why: String },
@@ -142,6 +142,11 @@ pub(crate) enum OpenFailure {
     NoWebSocket { place: String, why: String },
     #[error("the server did not answer in time")]
     TimedOut,
+}
+
+/// What a proxy says to plain HTTP where it speaks TLS.
+fn scheme_hint(place: &str, status: u16) -> &'static str {
+    if status == 400 && place.starts_with("ws://") { ": is it a wss:// address?" } else { "" }
 }
 
 impl OpenFailure {
