@@ -164,3 +164,28 @@ fn the_status_has_rates_and_no_colours_in_a_file_and_watching_goes_on() {
     assert!(rates.iter().any(|line| !line.contains("per second: 0 messages in")), "{rates:?}");
     assert_eq!(server.verb(&["status", "--every", "2s"]).code, Some(2), "of --watch only");
 }
+
+#[test]
+fn who_prints_ends_when_nobody_reads_any_more() {
+    let server = Server::start("[server]\nworkers = 1");
+    for words in [
+        &["status", "--watch", "--every", "20ms"][..],
+        &["status", "--json", "--watch", "--every", "20ms"],
+        &["status"],
+        &["check"],
+        &["completions", "bash"],
+        &["man"],
+        &["bench", "connect", "--duration", "100ms", "--connections", "10"],
+    ] {
+        let speaks_to_server = !matches!(words[0], "completions" | "man");
+        let mut command = dunlin();
+        command.args(words);
+        if speaks_to_server {
+            command.arg("--run-dir").arg(server.run_dir());
+        }
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
+        drop(child.stdout.take());
+        let ended = process::wait_child(&words.join(" "), &mut child);
+        assert_eq!(ended.code(), Some(0), "{words:?}");
+    }
+}

@@ -34,8 +34,8 @@ pub(crate) fn run(flags: &Status) -> Result<ExitCode, Failure> {
     loop {
         let now = look(&run_dir)?;
         let between = Between::of(&before, &now);
-        show(flags.watch, &now, between.as_ref())?;
-        if !flags.watch {
+        let is_read = show(flags.watch, &now, between.as_ref())?;
+        if !flags.watch || !is_read {
             return Ok(ExitCode::Ok);
         }
         before = now;
@@ -46,8 +46,8 @@ pub(crate) fn run(flags: &Status) -> Result<ExitCode, Failure> {
 fn json(flags: &Status, run_dir: &Path) -> Result<ExitCode, Failure> {
     loop {
         let text = control::read_status(run_dir, READ_TIMEOUT)?;
-        terminal::print(&format!("{}\n", text.trim_end()))?;
-        if !flags.watch {
+        let is_read = terminal::print_to_reader(&format!("{}\n", text.trim_end()))?;
+        if !flags.watch || !is_read {
             return Ok(ExitCode::Ok);
         }
         thread::sleep(flags.every);
@@ -59,11 +59,12 @@ fn look(run_dir: &Path) -> Result<Look, Failure> {
     Look::parse(&text).map_err(Failure::failed)
 }
 
-fn show(again: bool, now: &Look, between: Option<&Between>) -> Result<(), Failure> {
+/// False where nobody reads it any more.
+fn show(again: bool, now: &Look, between: Option<&Between>) -> Result<bool, Failure> {
     let size = terminal::size();
     let width = size.map(|(columns, _)| columns);
     let lines = view::lines(now, between, width, Paint::for_stdout());
-    terminal::print(&match size {
+    terminal::print_to_reader(&match size {
         Some((_, height)) if again => redrawn(lines, height),
         // Into a file, one behind the other.
         _ if again => lines.join("\n") + "\n\n",
