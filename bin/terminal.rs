@@ -47,6 +47,11 @@ pub(crate) fn size() -> Option<(usize, usize)> {
     (columns > 0 && lines > 0).then_some((columns.into(), lines.into()))
 }
 
+/// Whether standard error is a terminal where a line can be drawn over and over.
+pub(crate) fn stderr_can_draw() -> bool {
+    io::stderr().is_terminal() && !is_dumb(|name| env::var(name).ok())
+}
+
 /// What a text is to be noticed for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Mark {
@@ -101,7 +106,11 @@ pub(crate) fn colours_are_wanted() -> bool {
 
 fn are_wanted(variable: impl Fn(&str) -> Option<String>) -> bool {
     let is_set = |name| variable(name).is_some_and(|value| !value.is_empty());
-    !is_set("NO_COLOR") && variable("TERM").is_none_or(|terminal| terminal != "dumb")
+    !is_set("NO_COLOR") && !is_dumb(variable)
+}
+
+fn is_dumb(variable: impl Fn(&str) -> Option<String>) -> bool {
+    variable("TERM").is_some_and(|terminal| terminal == "dumb")
 }
 
 #[cfg(test)]

@@ -2,10 +2,12 @@
 //! against one that lies, which must be caught.
 
 use crate::support::Server;
+use crate::support::full_screen::{FullScreen, Left};
 use crate::support::liar::{Liar, Lie, Speech};
 use crate::support::process::{self, Ended};
-use crate::support::server::dunlin;
+use crate::support::server::{DUNLIN, dunlin};
 use serde_json::Value as Json;
+use std::process::Command;
 
 fn report(ended: &Ended) -> Json {
     serde_json::from_str(&ended.stdout)
@@ -208,4 +210,68 @@ fn a_closed_or_refused_connection_is_caught() {
     assert_eq!(caught(IM, Speech::Im, Lie::Close).0, Some(1));
     assert_eq!(caught(ECHO, Speech::Echo, Lie::Close), named(&["disconnected"]));
     assert_eq!(caught(ECHO, Speech::Echo, Lie::Refuse), named(&["refused"]));
+}
+
+/// What the line of progress ends with, before it is taken away.
+const LEFT: &str = " s left";
+/// A terminal clears a line by this.
+const CLEAR_LINE: &[u8] = b"\x1b[2K";
+
+/// What the terminal got behind the last line of progress.
+fn behind_progress(left: &Left) -> &[u8] {
+    let last = left.bytes.windows(LEFT.len()).rposition(|bytes| bytes == LEFT.as_bytes());
+    &left.bytes[last.unwrap_or_else(|| panic!("no progress: {left:?}"))..]
+}
+
+#[test]
+fn a_terminal_shows_which_part_and_round_runs_and_then_the_table_alone() {
+    let server = Server::start("[server]\nworkers = 2");
+    let words = ["bench", "im", "--only", "send,room", "--rounds", "2", "--duration", "500ms"];
+    let small = ["--connections", "10", "--members", "10"];
+    let mut screen = FullScreen::start(&server.verb_command(&[&words[..], &small].concat()));
+    screen.wait_for("connecting [");
+    screen.wait_for("send, round 1 of 2 [");
+    screen.wait_for("s left");
+    screen.wait_for("send, round 2 of 2 [");
+    screen.wait_for("room, round 2 of 2 [");
+    screen.wait_for("a second");
+    let left = screen.wait_end();
+    assert_eq!((left.code, left.restored), (0, true), "{left:?}");
+    let table = behind_progress(&left);
+    assert!(table.windows(4).any(|bytes| bytes == CLEAR_LINE), "it is taken away: {left:?}");
+    assert!(String::from_utf8_lossy(table).contains("generator busy"), "{left:?}");
+}
+
+#[test]
+fn control_c_ends_every_mode_on_a_clean_line() {
+    let server = Server::start("[server]\nworkers = 2");
+    for mode in [
+        &["im", "--only", "send", "--duration", "60s"][..],
+        &["connect", "--duration", "60s", "--connections", "50"],
+        &["survive", "--seconds", "60", "--connections", "10", "--do", "reload"],
+    ] {
+        let mut screen = FullScreen::start(&server.verb_command(&[&["bench"], mode].concat()));
+        screen.wait_for("about 60 s left");
+        screen.press("\u{3}");
+        let left = screen.wait_end();
+        assert_eq!((left.code, left.restored), (-2, true), "as who does not catch it: {left:?}");
+        let behind = behind_progress(&left);
+        assert!(behind.windows(4).any(|bytes| bytes == CLEAR_LINE), "{mode:?}: {left:?}");
+    }
+}
+
+#[test]
+fn a_dumb_terminal_and_one_that_gets_json_show_no_progress() {
+    let server = Server::start("[server]\nworkers = 1");
+    let run_dir = server.run_dir();
+    let run = |terminal: &str, flags: &[&str]| {
+        let mut command = Command::new("env");
+        command.args([terminal, DUNLIN, "bench", "connect", "--duration", "300ms", "--run-dir"]);
+        let left = FullScreen::start(command.arg(&run_dir).args(flags)).wait_end();
+        assert_eq!(left.code, 0, "{left:?}");
+        left.text.contains(LEFT)
+    };
+    assert!(run("NO_COLOR=1", &[]), "it has no colours");
+    assert!(!run("TERM=dumb", &[]));
+    assert!(!run("TERM=xterm", &["--json"]));
 }

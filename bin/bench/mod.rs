@@ -5,6 +5,7 @@
 pub(crate) mod client;
 pub(crate) mod flags;
 mod load;
+mod progress;
 mod survive;
 
 use crate::failure::Failure;

@@ -16,6 +16,7 @@ use super::{Server, UNDER_WAY, count, find, find_beside, meter, say};
 use crate::bench::client::faults::Faults;
 use crate::bench::client::target::raise_limit;
 use crate::bench::flags::{Im, ImPart};
+use crate::bench::progress::{Progress, in_round};
 use crate::failure::Failure;
 use dunlin_server::exit::ExitCode;
 use std::time::Duration;
@@ -26,6 +27,7 @@ struct Outcome {
     parts: Vec<Part>,
     notes: Vec<Note>,
     faults: Faults,
+    progress: Progress,
 }
 
 /// A server whose turn it is not hears nothing, and closes who does not answer its pings.
@@ -43,7 +45,8 @@ pub(crate) fn run(flags: &Im) -> Result<ExitCode, Failure> {
     let broadcast = flags.broadcast.as_deref().map(find_beside).transpose()?;
     raise_limit(2 * u64::from(flags.load.connections.max(flags.members)))?;
     let load_average = meter::load_average();
-    let mut outcome = Outcome::default();
+    let progress = Progress::begin(planned(flags), flags.place.json)?;
+    let mut outcome = Outcome { progress, ..Outcome::default() };
     let asked = |part| flags.only.is_empty() || flags.only.contains(&part);
     if [ImPart::Login, ImPart::Send, ImPart::Rate].into_iter().any(asked) {
         among_users(flags, &server, echo.as_ref(), &mut outcome)?;
@@ -51,8 +54,23 @@ pub(crate) fn run(flags: &Im) -> Result<ExitCode, Failure> {
     if asked(ImPart::Room) && outcome.faults.broken().next().is_none() {
         room(flags, &server, broadcast.as_ref(), &mut outcome)?;
     }
-    let Outcome { parts, notes, faults } = outcome;
+    let Outcome { parts, notes, faults, progress } = outcome;
+    progress.clear();
     say(&flags.place, &faults, "im", &parts, &notes, load_average)
+}
+
+/// How long all parts take, but for what is neither sent nor measured.
+fn planned(flags: &Im) -> Duration {
+    let asked = |part| flags.only.is_empty() || flags.only.contains(&part);
+    let turns = |beside: bool| flags.rounds * (1 + u32::from(beside));
+    let rounds = [
+        (ImPart::Login, 1),
+        (ImPart::Send, turns(flags.echo.is_some())),
+        (ImPart::Rate, 1),
+        (ImPart::Room, turns(flags.broadcast.is_some())),
+    ];
+    let rounds: u32 = rounds.into_iter().filter(|(part, _)| asked(*part)).map(|(_, n)| n).sum();
+    flags.load.message.duration * rounds
 }
 
 /// The parts whose users are `--connections`.
@@ -64,13 +82,14 @@ fn among_users(
 ) -> Result<(), Failure> {
     let asked = |part| flags.only.is_empty() || flags.only.contains(&part);
     let users = Users::new(count(flags.load.connections), flags.secret_file.as_deref())?;
-    let mut net = Net::new(server.target.clone())?;
+    let mut net = Net::new(server.target.clone(), outcome.progress.clone())?;
     let mut logins = Logins::new(&users);
     let Some(first) = logins.begin(&mut net, &server.meter)? else {
         outcome.faults = net.faults;
         return Ok(());
     };
     if asked(ImPart::Login) {
+        net.progress.starts("login", flags.load.message.duration);
         let mut part = logins.measure(&mut net, flags.load.message.duration, &server.meter)?;
         part.add(&first);
         outcome.parts.push(part);
@@ -82,7 +101,8 @@ fn among_users(
         let mut mine = Loaded { net, traffic, server, part: Part::new("send", "messages") };
         let mut beside = echo
             .map(|echo| {
-                Loaded::beside(echo, Echo::new("echo", users.count(), bytes), users.count())
+                let (users, progress) = (users.count(), outcome.progress.clone());
+                Loaded::beside(echo, Echo::new("echo", users, bytes), users, progress)
             })
             .transpose()?;
         let pace = Pace::Closed { depth: flags.depth };
@@ -93,6 +113,7 @@ fn among_users(
     if asked(ImPart::Rate) && !net.is_broken() {
         let (mut traffic, times) = (sends("rate"), Times::of(flags.load.message.duration));
         let pace = Pace::Open { rate: flags.rate };
+        net.progress.starts("rate", flags.load.message.duration);
         outcome.parts.push(pace::round(&mut net, &mut traffic, pace, times, &server.meter)?);
         note_busy(&traffic, &mut outcome.notes);
     }
@@ -111,7 +132,8 @@ fn room(
 ) -> Result<(), Failure> {
     let (members, bytes) = (count(flags.members), count(flags.load.message.size));
     let users = Users::new(members, flags.secret_file.as_deref())?;
-    let mut net = Net::new(server.target.clone())?;
+    let mut net = Net::new(server.target.clone(), outcome.progress.clone())?;
+    net.progress.waits("connecting");
     let mut traffic = Room::new(&users, bytes);
     if Logins::new(&users).begin(&mut net, &server.meter)?.is_none() || !traffic.join(&mut net)? {
         outcome.faults = net.faults;
@@ -120,7 +142,10 @@ fn room(
     // As many bytes to as many connections.
     let bytes = traffic.delivery_bytes();
     let mut mine = Loaded { net, traffic, server, part: Part::new("room", "deliveries") };
-    let fanout = |server| Loaded::beside(server, Fanout::new("broadcast", members, bytes), members);
+    let progress = outcome.progress.clone();
+    let fanout = |server| {
+        Loaded::beside(server, Fanout::new("broadcast", members, bytes), members, progress)
+    };
     let mut beside = broadcast.map(fanout).transpose()?;
     // One waits for nothing while the other is on its way.
     let pace = Pace::Closed { depth: flags.depth.max(2) };
@@ -140,8 +165,14 @@ struct Loaded<'s, T> {
 }
 
 impl<'s, T: Traffic> Loaded<'s, T> {
-    fn beside(server: &'s Server, mut traffic: T, connections: usize) -> Result<Self, Failure> {
-        let mut net = Net::new(server.target.clone())?;
+    fn beside(
+        server: &'s Server,
+        mut traffic: T,
+        connections: usize,
+        progress: Progress,
+    ) -> Result<Self, Failure> {
+        let mut net = Net::new(server.target.clone(), progress)?;
+        net.progress.waits("connecting");
         net.open(connections, UNDER_WAY, &mut traffic)?;
         let part = traffic.take();
         Ok(Self { server, net, traffic, part })
@@ -166,14 +197,20 @@ fn in_turn<T: Traffic, B: Traffic>(
     outcome: &mut Outcome,
 ) -> Result<(), Failure> {
     let times = Times::of(flags.load.message.duration);
-    for _ in 0..flags.rounds {
+    let starts = |part: &Part, round| {
+        let name = in_round(part.name, round, flags.rounds);
+        outcome.progress.starts(&name, flags.load.message.duration);
+    };
+    for round in 1..=flags.rounds {
         if let Some(beside) = &mut beside {
+            starts(&beside.part, round);
             beside.round(pace, times)?;
             if beside.net.is_broken() {
                 outcome.faults = std::mem::take(&mut beside.net.faults);
                 break;
             }
         }
+        starts(&mine.part, round);
         mine.round(pace, times)?;
     }
     if let Some(beside) = beside {

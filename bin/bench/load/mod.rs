@@ -25,6 +25,7 @@ use super::client::connection::Target;
 use super::client::faults::Faults;
 use super::client::target::{find_target, raise_limit, read_status};
 use super::flags::{self, Load, Where};
+use super::progress::Progress;
 use crate::failure::Failure;
 use crate::settings_file::run_dir;
 use crate::terminal;
@@ -78,14 +79,17 @@ fn echoes(name: &'static str, load: &Load, pace: Pace, place: &Where) -> Result<
     let server = find(place)?;
     raise_limit(load.connections.into())?;
     let load_average = meter::load_average();
-    let mut net = Net::new(server.target)?;
+    let progress = Progress::begin(load.message.duration, place.json)?;
+    let mut net = Net::new(server.target, progress)?;
     let connections = count(load.connections);
     let mut traffic = Echo::new(name, connections, count(load.message.size));
     let mut parts = Vec::new();
     if net.open(connections, UNDER_WAY, &mut traffic)? {
         let times = Times::of(load.message.duration);
+        net.progress.starts(name, load.message.duration);
         parts.push(pace::round(&mut net, &mut traffic, pace, times, &server.meter)?);
     }
+    net.progress.clear();
     say(place, &net.faults, name, &parts, &[], load_average)
 }
 
@@ -94,15 +98,18 @@ pub(super) fn fanout(flags: &flags::Fanout) -> Result<ExitCode, Failure> {
     let server = find(&flags.place)?;
     raise_limit(flags.connections.into())?;
     let load_average = meter::load_average();
-    let mut net = Net::new(server.target)?;
+    let progress = Progress::begin(flags.message.duration, flags.place.json)?;
+    let mut net = Net::new(server.target, progress)?;
     let connections = count(flags.connections);
     let mut traffic = Fanout::new("fanout", connections, count(flags.message.size));
     let mut parts = Vec::new();
     if net.open(connections, UNDER_WAY, &mut traffic)? {
         let (pace, times) =
             (Pace::Closed { depth: flags.depth }, Times::of(flags.message.duration));
+        net.progress.starts("fanout", flags.message.duration);
         parts.push(pace::round(&mut net, &mut traffic, pace, times, &server.meter)?);
     }
+    net.progress.clear();
     say(&flags.place, &net.faults, "fanout", &parts, &[], load_average)
 }
 
@@ -111,9 +118,12 @@ pub(super) fn connect(flags: &flags::Connect) -> Result<ExitCode, Failure> {
     let server = find(&flags.place)?;
     raise_limit(flags.connections.into())?;
     let load_average = meter::load_average();
-    let mut net = Net::new(server.target)?;
+    let progress = Progress::begin(flags.duration, flags.place.json)?;
+    let mut net = Net::new(server.target, progress)?;
+    net.progress.starts("connect", flags.duration);
     let (connections, under_way) = (count(flags.connections), count(flags.under_way));
     let part = connect::run(&mut net, connections, under_way, flags.duration, &server.meter)?;
+    net.progress.clear();
     say(&flags.place, &net.faults, "connect", &[part], &[], load_average)
 }
 

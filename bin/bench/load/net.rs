@@ -9,6 +9,7 @@ use crate::bench::client::faults::{Fault, Faults};
 use crate::bench::client::moment::Moment;
 use crate::bench::client::random::Random;
 use crate::bench::client::wire::{self, Heard};
+use crate::bench::progress::Progress;
 use crate::failure::Failure;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -45,6 +46,7 @@ pub(super) struct Net {
     /// Connections that are begun and not upgraded.
     opening: usize,
     pub(super) faults: Faults,
+    pub(super) progress: Progress,
     /// When this turn's events came: the one reading of the clock for all of them.
     pub(super) now: Moment,
     /// The last time anything came.
@@ -64,7 +66,7 @@ impl Net {
     ///
     /// # Errors
     /// The system has no epoll.
-    pub(super) fn new(target: Target) -> Result<Self, Failure> {
+    pub(super) fn new(target: Target, progress: Progress) -> Result<Self, Failure> {
         let poll = Poll::new().map_err(|error| Failure::failed(format!("no epoll: {error}")))?;
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK);
         let timer = timer.map_err(|error| Failure::failed(format!("no timer: {error}")))?;
@@ -85,6 +87,7 @@ impl Net {
             upgraded: 0,
             opening: 0,
             faults: Faults::default(),
+            progress,
             now,
             heard_at: now,
         })
@@ -175,6 +178,7 @@ impl Net {
             _ => {}
         }
         self.now = Moment::now();
+        self.progress.turn(self.now);
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         for event in &events {
             let link = event.token().0;

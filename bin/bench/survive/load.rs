@@ -16,6 +16,7 @@ use crate::bench::client::connection::{Connection, Target};
 use crate::bench::client::faults::{Fault, Faults};
 use crate::bench::client::moment::Moment;
 use crate::bench::client::random::Random;
+use crate::bench::progress::Progress;
 use crate::failure::Failure;
 use mio::{Events, Poll};
 use std::cmp::Reverse;
@@ -91,6 +92,7 @@ pub(super) struct Load {
     pub(super) outcomes: Vec<Outcome>,
     pub(super) connects: u64,
     pub(super) longest_connect_us: u64,
+    progress: Progress,
 }
 
 const EVENTS_PER_TURN: usize = 1_024;
@@ -100,7 +102,7 @@ const SENDS_PER_TURN: u32 = 256;
 const TURN: Duration = Duration::from_millis(100);
 
 impl Load {
-    pub(super) fn new(plan: Plan, poll: Poll) -> Self {
+    pub(super) fn new(plan: Plan, poll: Poll, progress: Progress) -> Self {
         let clients = (0..plan.connections).map(|number| Client::new(false, number < plan.slow));
         let clients: Vec<Client> = clients.collect();
         let max_stall_us =
@@ -124,6 +126,7 @@ impl Load {
             absences: Absences::default(),
             connects: 0,
             longest_connect_us: 0,
+            progress,
             plan,
         }
     }
@@ -132,12 +135,7 @@ impl Load {
     ///
     /// # Errors
     /// Polling fails.
-    pub(super) fn talk(
-        &mut self,
-        end: Moment,
-        deeds: &Receiver<DeedEvent>,
-        mut progress: impl FnMut(&Self, Moment),
-    ) -> Result<(), Failure> {
+    pub(super) fn talk(&mut self, end: Moment, deeds: &Receiver<DeedEvent>) -> Result<(), Failure> {
         let (begun, mut sent, mut doing) = (Moment::now(), 0, true);
         loop {
             let now = Moment::now();
@@ -164,7 +162,6 @@ impl Load {
             if self.presence.due().is_some_and(|due| due <= now) {
                 self.ask_presence(now);
             }
-            progress(self, now);
         }
     }
 
@@ -247,7 +244,15 @@ impl Load {
             self.timers.pop();
             self.timer(client, what, now)?;
         }
+        self.progress.turn_with(now, || self.so_far());
         Ok(())
+    }
+
+    /// What is told beside how far it is.
+    fn so_far(&self) -> String {
+        let broken: u64 = self.faults.broken().map(|(_, count)| count).sum();
+        let (open, sent) = (self.open.len(), self.ledger.counts().sent);
+        format!("{open} open, {sent} sent, {} deeds, {broken} broken", self.outcomes.len())
     }
 
     fn timer(&mut self, client: usize, what: Due, now: Moment) -> Result<(), Failure> {

@@ -23,6 +23,7 @@ use crate::bench::client::moment::Moment;
 use crate::bench::client::random::{self, Random};
 use crate::bench::client::target::{find_target, raise_limit};
 use crate::bench::flags::Survive;
+use crate::bench::progress::Progress;
 use crate::failure::Failure;
 use crate::settings_file::run_dir;
 use crate::terminal;
@@ -31,9 +32,9 @@ use dunlin_server::clock;
 use dunlin_server::exit::ExitCode;
 use load::{Load, Plan};
 use mio::{Poll, Token, Waker};
-use std::io::{self, IsTerminal};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 /// Runs it all, and says what came of it.
 pub(super) fn run(flags: &Survive) -> Result<ExitCode, Failure> {
@@ -45,11 +46,15 @@ pub(super) fn run(flags: &Survive) -> Result<ExitCode, Failure> {
     let poll = Poll::new().map_err(|error| Failure::failed(format!("no epoll: {error}")))?;
     let waker = Waker::new(poll.registry(), Token(usize::MAX))
         .map_err(|error| Failure::failed(format!("no waker: {error}")))?;
-    let mut load = Load::new(plan(flags, target, seed), poll);
+    let talks = Duration::from_secs(flags.seconds.into());
+    // Before the thread is started: it must not get the signals that this one takes.
+    let progress = Progress::begin(talks, flags.json)?;
+    let mut load = Load::new(plan(flags, target, seed), poll, progress.clone());
     let begun = Moment::now();
     let mut outcomes = Vec::new();
     if load.open_all()? {
-        let until = Moment::now().plus_ms(u64::from(flags.seconds) * 1_000);
+        let until = Moment::now().plus(talks);
+        progress.starts("talking", talks);
         let (tell, told) = mpsc::channel();
         let doer = Doer {
             run_dir,
@@ -64,9 +69,8 @@ pub(super) fn run(flags: &Survive) -> Result<ExitCode, Failure> {
             so_far: SoFar::default(),
         };
         let doer = thread::spawn(move || doer.run());
-        let mut progress = Progress::new(flags.json, begun);
-        load.talk(until, &told, |load, now| progress.show(load, now))?;
-        progress.clear();
+        load.talk(until, &told)?;
+        progress.waits("settling");
         // It has said that it is over.
         let _ = doer.join();
         load.settle()?;
@@ -77,6 +81,7 @@ pub(super) fn run(flags: &Survive) -> Result<ExitCode, Failure> {
     }
     let took_ms = Moment::now().ms_since(begun);
     load.leave();
+    progress.clear();
     say(&load, flags, &outcomes, took_ms)
 }
 
@@ -113,41 +118,5 @@ fn plan(flags: &Survive, target: Target, seed: u64) -> Plan {
         storm: flags.storm,
         seed,
         max_stall: flags.max_stall,
-    }
-}
-
-/// A line on the terminal that is written over each second.
-struct Progress {
-    shown: bool,
-    begun: Moment,
-    next: Moment,
-}
-
-impl Progress {
-    fn new(json: bool, begun: Moment) -> Self {
-        Self { shown: !json && io::stderr().is_terminal(), begun, next: begun }
-    }
-
-    fn show(&mut self, load: &Load, now: Moment) {
-        if !self.shown || now < self.next {
-            return;
-        }
-        self.next = now.plus_ms(1_000);
-        let counts = load.ledger.counts();
-        let broken: u64 = load.faults.broken().map(|(_, count)| count).sum();
-        eprint!(
-            "\r\x1b[K{} s: {} open, {} sent, {} delivered, {} deeds, {broken} broken",
-            now.ms_since(self.begun) / 1_000,
-            load.open.len(),
-            counts.sent,
-            counts.delivered,
-            load.outcomes.len(),
-        );
-    }
-
-    fn clear(&self) {
-        if self.shown {
-            eprint!("\r\x1b[K");
-        }
     }
 }
