@@ -146,9 +146,7 @@ impl ImApp {
         words: &str,
     ) -> bool {
         let bye = notification::encode(&close::bye(reason.code(), words.to_owned().into(), 1));
-        // Where there is no room for it the close frame alone must do.
-        let _ = context.push_droppable(conn, Message::Text(&bye));
-        context.disconnect(conn, reason.code(), words)
+        context.disconnect_saying(conn, Message::Text(&bye), reason.code(), words)
     }
 
     /// The same for a connection that this worker serves: its login ends with it, not when its client has

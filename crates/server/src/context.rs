@@ -71,7 +71,20 @@ impl<'a, A: App> Context<'a, A> {
     /// Closes a connection of any worker with a close frame, after what is queued. `reason` is cut
     /// to the 123 bytes a close frame holds. False if the connection is not there.
     pub fn disconnect(&mut self, conn: ConnId, code: u16, reason: &str) -> bool {
-        self.effects.disconnect(conn, code, reason)
+        self.effects.disconnect(conn, None, code, reason)
+    }
+
+    /// The same with last words right before the close frame. Both go, or neither does, and nothing comes
+    /// between them; where the outbox has no room the words alone are dropped, and counted, as by
+    /// [`Context::push_droppable`].
+    pub fn disconnect_saying(
+        &mut self,
+        conn: ConnId,
+        last_words: Message<'_>,
+        code: u16,
+        reason: &str,
+    ) -> bool {
+        self.effects.disconnect(conn, Some(split(last_words)), code, reason)
     }
 
     /// Sets a word of an area from `from` to `to` when everything pushed so far has left this process: mail
@@ -312,8 +325,14 @@ pub trait Effects {
     fn push_many(&mut self, conns: &[ConnId], opcode: Opcode, payload: &[u8]) -> usize;
     /// See [`Context::broadcast`].
     fn broadcast(&mut self, opcode: Opcode, payload: &[u8]);
-    /// See [`Context::disconnect`].
-    fn disconnect(&mut self, conn: ConnId, code: u16, reason: &str) -> bool;
+    /// See [`Context::disconnect`] and [`Context::disconnect_saying`].
+    fn disconnect(
+        &mut self,
+        conn: ConnId,
+        last_words: Option<(Opcode, &[u8])>,
+        code: u16,
+        reason: &str,
+    ) -> bool;
     /// See [`Context::mark_when_sent`].
     fn mark_when_sent(&mut self, word: &'static AtomicU64, from: u64, to: u64);
     /// See [`Context::turn`].

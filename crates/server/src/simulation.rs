@@ -60,7 +60,7 @@ pub enum Deed {
         /// What.
         payload: Vec<u8>,
     },
-    /// A connection is being closed.
+    /// A connection is being closed; last words are a [`Deed::Push`] right before.
     Disconnect {
         /// Which.
         conn: ConnId,
@@ -336,9 +336,19 @@ impl Effects for FakeWorker {
         self.deeds.push(Deed::Broadcast { opcode, payload: payload.to_vec() });
     }
 
-    fn disconnect(&mut self, conn: ConnId, code: u16, reason: &str) -> bool {
+    fn disconnect(
+        &mut self,
+        conn: ConnId,
+        last_words: Option<(Opcode, &[u8])>,
+        code: u16,
+        reason: &str,
+    ) -> bool {
         if !self.sessions.is_established(conn) {
             return false;
+        }
+        if let Some((opcode, payload)) = last_words {
+            // Where it takes no message the close alone must do.
+            let _ = self.push(conn, opcode, payload, Urgency::Droppable);
         }
         self.sessions.set_state(conn, Phase::Closing, Service::Handling);
         self.deeds.push(Deed::Disconnect { conn, code, reason: reason.to_owned() });

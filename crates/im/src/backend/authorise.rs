@@ -238,9 +238,9 @@ impl ImApp {
             AskedId::Forgotten => {
                 // Nobody can be told, and it must not wait for ever: it may come again.
                 const CODE: u16 = 1013;
-                let text = notification::encode(&close::bye(CODE, "no answer in time".into(), 1));
-                let _ = context.push_droppable(conn, Message::Text(&text));
-                context.disconnect(conn, CODE, "no answer in time");
+                const WHY: &str = "no answer in time";
+                let bye = notification::encode(&close::bye(CODE, WHY.into(), 1));
+                context.disconnect_saying(conn, Message::Text(&bye), CODE, WHY);
                 return;
             }
         }

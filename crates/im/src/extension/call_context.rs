@@ -119,10 +119,8 @@ impl<'a> CallContext<'a> {
     /// ask the client to come back, 4500 to 4999 not to. False if the session is not there.
     pub fn close(&mut self, conn: ConnId, code: u16, reason: &str) -> bool {
         let bye = close::bye(code, reason.to_owned().into(), 1);
-        // Where there is no room for it the close frame alone must do.
         let text = notification::encode(&bye);
-        let _ = self.context.push_droppable(conn, Message::Text(&text));
-        self.context.disconnect(conn, code, reason)
+        self.context.disconnect_saying(conn, Message::Text(&text), code, reason)
     }
 }
 

@@ -65,7 +65,6 @@ pub(super) struct Sent {
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) conn: ConnId,
-    orderly: bool,
     /// Who it is logged in as, and since when it knows.
     pub(super) login: Option<(String, u64)>,
     /// On what it is logged in.
@@ -97,11 +96,9 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// `orderly`: no mailbox is ever full.
-    pub(super) fn new(conn: ConnId, orderly: bool) -> Self {
+    pub(super) fn new(conn: ConnId) -> Self {
         Self {
             conn,
-            orderly,
             login: None,
             device: None,
             been: BTreeSet::new(),
@@ -152,6 +149,7 @@ impl Client {
         assert!(self.is_open(), "{} hears {heard:?} after its end", self.conn);
         match heard {
             Heard::Text(text) => {
+                assert_eq!(self.bye, None, "nothing follows a bye, but {text}");
                 let said: Json = serde_json::from_str(&text).expect("the server says JSON");
                 assert_eq!(said["jsonrpc"], "2.0");
                 match said["method"].as_str() {
@@ -165,14 +163,14 @@ impl Client {
                 assert_eq!(bye, u64::from(code), "a bye says what the close frame says");
                 self.closed = Some(code);
             }
-            Heard::Gone => self.closed = Some(1006),
+            Heard::Gone => {
+                assert_eq!(self.bye, None, "its close frame follows a bye");
+                self.closed = Some(1006);
+            }
         }
     }
 
     fn told(&mut self, method: &str, params: &Json, by_others: &BTreeSet<u64>) {
-        // A full mailbox may take the bye, and not the close behind it.
-        let last = self.bye.take().filter(|_| self.orderly);
-        assert!(last.is_none(), "nothing follows a bye, but {method}: {params}");
         // A worker that dies in the middle of an upgrade leaves a connection that was never greeted.
         let in_order = method == "bye" || self.hello == (method != "hello");
         assert!(in_order, "hello comes first and once, not {method}");

@@ -230,7 +230,7 @@ impl House {
         let peer = ([192, 0, 2, 1], 4_711).into();
         let request = dunlin_server::simulation::get("/ws");
         if let Some(conn) = self.server.connect(slot, peer, &request, deeds) {
-            self.clients.insert(conn, Client::new(conn, self.plan.has_room()));
+            self.clients.insert(conn, Client::new(conn));
             self.tell(&format!("{conn} comes to worker {slot}"));
             if !self.dice.one_in(5) {
                 self.log_in(conn);

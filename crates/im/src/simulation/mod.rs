@@ -3,7 +3,9 @@
 //! late, lost with who had it in hand, and of no use any more when it comes. After each step what must
 //! always hold is checked, and what must hold in the end whenever all is quiet.
 //!
-//! `DUNLIN_SEEDS` says how many seeds are played, `DUNLIN_SEED` plays one and prints each step.
+//! `DUNLIN_SEEDS` says how many seeds are played, `DUNLIN_FIRST_SEED` from which on, `DUNLIN_SEED` plays one
+//! and prints each step. What a seed had in shared memory is never given back: many thousands are played by
+//! several processes, one after the other.
 //!
 //! - `client`: what one connection has asked and heard, and what it may never hear.
 //! - `house`: the steps.
@@ -34,7 +36,9 @@ fn whatever_happens_the_promises_hold() {
     }
     let asked = number("DUNLIN_SEEDS");
     let (seeds, began) = (asked.unwrap_or(SEEDS), clock::now());
-    let next = AtomicU64::new(0);
+    let first = number("DUNLIN_FIRST_SEED").unwrap_or(0);
+    let seeds = first + seeds;
+    let next = AtomicU64::new(first);
     let played = AtomicU64::new(0);
     let play = || {
         while asked.is_some() || clock::now() < began + TIME_MS {

@@ -13,7 +13,7 @@ use crate::websocket::{Opcode, REASON_MAX};
 use bincode::{BorrowDecode, Decode, Encode};
 
 /// First byte of a packet: mails follow. Raised when a mail changes its meaning.
-pub(crate) const MAILS: u8 = 0x12;
+pub(crate) const MAILS: u8 = 0x13;
 /// First byte of a packet: the mails are in the attached memfd; a [`ParcelHead`] follows.
 const PARCEL: u8 = 0x91;
 /// Bytes of a packet before its first mail.
@@ -28,8 +28,8 @@ pub(crate) enum Mail<'a> {
     DeliverMany { to: Vec<u64>, text: bool, payload: &'a [u8] },
     /// A message for all open connections of the slot.
     Broadcast { text: bool, payload: &'a [u8] },
-    /// Close a connection.
-    Disconnect { conn: u64, code: u16, reason: &'a str },
+    /// Close a connection, behind its last words.
+    Disconnect { conn: u64, last_words: Option<LastWords<'a>>, code: u16, reason: &'a str },
     /// A connection's deadline, of this value, has passed.
     Overdue { conn: u64, deadline: u64 },
     /// A timer is due.
@@ -51,6 +51,20 @@ pub(crate) enum Mail<'a> {
     Go { conn: u64 },
     /// Mail for a connection was lost with a worker: it must be closed, so that its client knows.
     Lost { conn: u64 },
+}
+
+/// A message before the close frame that comes with it: on its own it might arrive alone.
+#[derive(Encode, BorrowDecode, Clone, Copy, PartialEq, Debug)]
+pub(crate) struct LastWords<'a> {
+    text: bool,
+    payload: &'a [u8],
+}
+
+impl<'a> LastWords<'a> {
+    /// What is to be queued.
+    pub(crate) fn message(self) -> (Opcode, &'a [u8]) {
+        (if self.text { Opcode::Text } else { Opcode::Binary }, self.payload)
+    }
 }
 
 /// [`Sender`] on the wire.
@@ -94,6 +108,18 @@ impl<'a> Mail<'a> {
 
     pub(crate) fn broadcast(opcode: Opcode, payload: &'a [u8]) -> Self {
         Self::Broadcast { text: opcode == Opcode::Text, payload }
+    }
+
+    /// `reason` is cut to what a close frame holds.
+    pub(crate) fn disconnect(
+        conn: ConnId,
+        last_words: Option<(Opcode, &'a [u8])>,
+        code: u16,
+        reason: &'a str,
+    ) -> Self {
+        let last_words =
+            last_words.map(|(opcode, payload)| LastWords { text: opcode == Opcode::Text, payload });
+        Self::Disconnect { conn: conn.to_bits(), last_words, code, reason: cut_reason(reason) }
     }
 
     pub(crate) fn overdue(conn: ConnId, deadline: Millis) -> Self {
@@ -332,7 +358,8 @@ mod tests {
             Mail::deliver(conn, Opcode::Text, false, b"one"),
             Mail::broadcast(Opcode::Binary, &[0, 255]),
             Mail::deliver_many(&[conn, conn], Opcode::Text, b"two"),
-            Mail::Disconnect { conn: 9, code: 4002, reason: "silent" },
+            Mail::disconnect(conn, None, 4002, "silent"),
+            Mail::disconnect(conn, Some((Opcode::Text, b"farewell")), 4510, "replaced"),
             Mail::Pipe { from: Sender::Task(3).into(), message: b"x" },
         ];
         let mut packet = Vec::new();
@@ -343,6 +370,10 @@ mod tests {
         assert_eq!((&read[..], cause_us), (&mails[..], 5));
         assert_eq!(read[0].recipients(), Recipients::Some(&[conn.to_bits()]));
         assert_eq!(read[1].recipients(), Recipients::All);
+        let Mail::Disconnect { last_words, .. } = &read[4] else { panic!("a disconnect") };
+        let said = last_words.map(LastWords::message);
+        assert_eq!(said, Some((Opcode::Text, &b"farewell"[..])));
+        assert_eq!(read[4].recipients(), read[3].recipients(), "whatever is said");
         assert!(read_packet(&packet[..packet.len() - 1]).is_err(), "cut");
         assert!(matches!(read_packet(&packet[..HEAD_BYTES - 1]), Err(MailError::Cut)));
         assert!(matches!(read_packet(&[0x77]), Err(MailError::UnknownKind(0x77))));

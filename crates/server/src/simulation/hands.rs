@@ -135,6 +135,14 @@ impl Hands<'_> {
         Ok(())
     }
 
+    /// Begins to close a connection of this process, behind last words where there is room for them.
+    pub(super) fn close_saying(&mut self, conn: ConnId, last_words: Option<Frame>, closed: Closed) {
+        if let Some(frame) = last_words {
+            let _ = self.push_here(conn, frame, Urgency::Droppable);
+        }
+        self.close_here(conn, closed);
+    }
+
     /// Begins to close a connection of this process. What it says from now on is not read.
     pub(super) fn close_here(&mut self, conn: ConnId, closed: Closed) {
         let wire = self.world.wires.entry(conn).or_default();
@@ -258,16 +266,24 @@ impl Effects for Hands<'_> {
         }
     }
 
-    fn disconnect(&mut self, conn: ConnId, code: u16, reason: &str) -> bool {
+    fn disconnect(
+        &mut self,
+        conn: ConnId,
+        last_words: Option<(Opcode, &[u8])>,
+        code: u16,
+        reason: &str,
+    ) -> bool {
         death::deed();
+        let reason = reason.to_owned();
+        let last_words =
+            last_words.map(|(opcode, payload)| Frame { opcode, payload: payload.into() });
         if self.goes_straight(conn) {
-            let reason = reason.to_owned();
-            self.close_here(conn, Closed { code, reason, by: ClosedBy::Server });
+            self.close_saying(conn, last_words, Closed { code, reason, by: ClosedBy::Server });
             return true;
         }
         let Some(home) = self.desk.sessions.home(conn) else { return false };
         self.desk.sessions.is_established(conn)
-            && self.post(home, Mail::Disconnect { conn, code, reason: reason.to_owned() })
+            && self.post(home, Mail::Disconnect { conn, last_words, code, reason })
     }
 
     fn mark_when_sent(&mut self, word: &'static AtomicU64, from: u64, to: u64) {

@@ -77,13 +77,12 @@ impl<A: App> Seat<A> {
         reason: &str,
         by: ClosedBy,
     ) {
-        if let Some(goodbye) = A::goodbye(code, reason, 1) {
+        let goodbye = A::goodbye(code, reason, 1).map(|goodbye| {
             let payload = goodbye.into_bytes().into();
-            let frame = Frame { opcode: Opcode::Text, payload };
-            let _ = self.hands(world).push_here(conn, frame, Urgency::Droppable);
-        }
+            Frame { opcode: Opcode::Text, payload }
+        });
         let reason = reason.to_owned();
-        self.hands(world).close_here(conn, Closed { code, reason, by });
+        self.hands(world).close_saying(conn, goodbye, Closed { code, reason, by });
     }
 
     /// Takes a packet out of the mailbox. False: there is none.
@@ -156,10 +155,10 @@ impl<A: App> Seat<A> {
                     }
                 }
             }
-            Mail::Disconnect { conn, code, ref reason } => {
+            Mail::Disconnect { conn, ref last_words, code, ref reason } => {
                 if self.desk.known.contains(&conn) {
                     let closed = Closed { code, reason: reason.clone(), by: ClosedBy::Server };
-                    self.hands(world).close_here(conn, closed);
+                    self.hands(world).close_saying(conn, last_words.clone(), closed);
                 } else {
                     self.send_on(slot, conn, mail);
                 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::app::{Adoption, Closed, ClosedBy, Message, Sender, TimerDue};
 
 /// Everything but the first letter of a message is pushed to everybody whose row is open; `!` is also
-/// told the next worker by a pipe message, `t` by a timer.
+/// told the next worker by a pipe message, `t` by a timer; `b` closes everybody else, saying it.
 #[derive(Default)]
 struct Parrot {
     closed: Vec<(ConnId, ClosedBy)>,
@@ -24,11 +24,17 @@ impl App for Parrot {
     type Task = String;
     type TaskResult = String;
 
-    fn message(&mut self, context: &mut Context<'_, Self>, _: ConnId, message: Message<'_>) {
+    fn message(&mut self, context: &mut Context<'_, Self>, conn: ConnId, message: Message<'_>) {
         let Message::Text(text) = message else { return };
         match text.split_at(1) {
             ("!", rest) => context.send_pipe_message(SlotId(1), &rest.to_owned()).unwrap(),
             ("t", rest) => _ = context.after(500, rest.as_bytes()).unwrap(),
+            ("b", rest) => {
+                let others = context.table().established().filter(|other| *other != conn);
+                for other in others.collect::<Vec<_>>() {
+                    context.disconnect_saying(other, Message::Text(rest), 4510, "enough");
+                }
+            }
             ("w", rest) => _ = context.task(&rest.to_owned()).unwrap(),
             (_, rest) => Self::tell_all(context, rest),
         }
@@ -109,6 +115,37 @@ fn what_crosses_comes_later_and_pipes_timers_and_tasks_come_too() {
     server.pass(1);
     assert!(server.settle_down(&mut dice));
     assert_eq!(texts(&mut server, right), ["four"]);
+}
+
+#[test]
+fn last_words_come_with_the_close_or_not_at_all() {
+    // Between the words and the close there is room for nothing: not for a full outbox, not in a mailbox.
+    let close = r#"Close { code: 4510, reason: "enough" }"#;
+    let (mut server, mut dice, left, right) = house();
+    say(&mut server, left, "bfarewell");
+    say(&mut server, left, &format!(".{}", "x".repeat(60)));
+    assert!(server.settle_down(&mut dice));
+    assert_eq!(texts(&mut server, right), ["farewell", close]);
+
+    // Both of one turn, so that both come in one packet.
+    let (mut server, mut dice, left, right) = house();
+    say(&mut server, left, &format!(".{}", "x".repeat(60)));
+    say(&mut server, left, "bfarewell");
+    assert!(server.settle_down(&mut dice));
+    let heard = texts(&mut server, right);
+    assert_eq!(heard, ["x".repeat(60).as_str(), close], "above half of its outbox");
+
+    let bounds = Bounds { mailbox: 1, ..BOUNDS };
+    let mut server = FakeServer::start(Box::new(Parrot::default), 2, bounds);
+    let peer = "192.0.2.1:5".parse().unwrap();
+    let [left, right] = [0, 1].map(|slot| server.connect_plainly(SlotId(slot), peer).unwrap());
+    say(&mut server, left, "bfarewell");
+    assert!(server.settle_down(&mut dice));
+    assert_eq!(
+        texts(&mut server, right),
+        ["farewell", close],
+        "one place in the mailbox is enough"
+    );
 }
 
 #[test]

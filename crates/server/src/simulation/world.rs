@@ -80,7 +80,7 @@ pub(super) enum Output {
 pub(super) enum Mail {
     Deliver { to: Vec<ConnId>, frame: Frame, droppable: bool },
     Broadcast { frame: Frame, moved_only: bool },
-    Disconnect { conn: ConnId, code: u16, reason: String },
+    Disconnect { conn: ConnId, last_words: Option<Frame>, code: u16, reason: String },
     Overdue(ConnId),
     Timer { timer: TimerId, ticks: u64, due: Millis },
     Pipe { from: Sender, message: Vec<u8> },

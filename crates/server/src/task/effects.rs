@@ -5,7 +5,7 @@ use crate::app::{Handshake, Response, Sender, StopReason};
 use crate::clock::{self, Millis};
 use crate::context::{Effects, MasterDeed, PushError, Role, SendError, TimerError, Urgency};
 use crate::ids::{ConnId, RequestId, SlotId, TaskId, TimerId, Turn};
-use crate::ipc::mail::{Mail, cut_reason};
+use crate::ipc::mail::Mail;
 use crate::ipc::pipe::Control;
 use crate::sessions::Sessions;
 use crate::shared::Areas;
@@ -42,14 +42,16 @@ impl Effects for Core {
         }
     }
 
-    fn disconnect(&mut self, conn: ConnId, code: u16, reason: &str) -> bool {
+    fn disconnect(
+        &mut self,
+        conn: ConnId,
+        last_words: Option<(Opcode, &[u8])>,
+        code: u16,
+        reason: &str,
+    ) -> bool {
         let Some(home) = self.shared.sessions.home(conn) else { return false };
-        let reason = cut_reason(reason);
-        self.shared.sessions.is_established(conn)
-            && self
-                .post
-                .put(home.index(), &Mail::Disconnect { conn: conn.to_bits(), code, reason })
-                .is_ok()
+        let mail = Mail::disconnect(conn, last_words, code, reason);
+        self.shared.sessions.is_established(conn) && self.post.put(home.index(), &mail).is_ok()
     }
 
     fn mark_when_sent(&mut self, word: &'static AtomicU64, from: u64, to: u64) {

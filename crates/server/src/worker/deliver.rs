@@ -12,7 +12,7 @@ use crate::app::{Adoption, App, Closed, ClosedBy, TaskFailure, TimerDue};
 use crate::clock::Millis;
 use crate::ids::{ConnId, SlotId, TaskId, TimerId};
 use crate::ipc::codec;
-use crate::ipc::mail::{Mail, Recipients, failure_of};
+use crate::ipc::mail::{LastWords, Mail, Recipients, failure_of};
 use crate::ipc::mailbox::{Reader, Taken};
 use crate::scoreboard::{Cell, Errand};
 use crate::websocket::Opcode;
@@ -209,9 +209,10 @@ impl<A: App> Worker<'_, A> {
             Mail::BroadcastMoved { text, payload } => {
                 self.core.broadcast_at_home(opcode(*text), payload, Audience::Moved);
             }
-            Mail::Disconnect { conn, code, reason } => {
+            Mail::Disconnect { conn, last_words, code, reason } => {
                 let conn = ConnId::from_bits(*conn);
-                if !self.core.disconnect_here(conn, *code, reason) {
+                let last_words = last_words.map(LastWords::message);
+                if !self.core.disconnect_here(conn, last_words, *code, reason) {
                     self.core.send_on(conn, mail);
                 }
             }

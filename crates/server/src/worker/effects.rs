@@ -108,8 +108,20 @@ impl Core {
         self.key_of(conn).filter(|key| self.goes_straight(*key))
     }
 
-    pub(super) fn disconnect_here(&mut self, conn: ConnId, code: u16, reason: &str) -> bool {
+    /// Closes a connection of this worker, behind last words where there is room for them.
+    pub(super) fn disconnect_here(
+        &mut self,
+        conn: ConnId,
+        last_words: Option<(Opcode, &[u8])>,
+        code: u16,
+        reason: &str,
+    ) -> bool {
         let Some(key) = self.key_of(conn) else { return false };
+        if let Some((opcode, payload)) = last_words {
+            let message = self.compression.outgoing(opcode, payload);
+            // Where there is no room the close frame alone must do.
+            let _ = self.push_here(key, message, Urgency::Droppable);
+        }
         let closed = Closed { code, reason: cut_reason(reason).to_owned(), by: ClosedBy::Server };
         self.begin_close(key, closed);
         true
@@ -191,18 +203,19 @@ impl Effects for Core {
         }
     }
 
-    fn disconnect(&mut self, conn: ConnId, code: u16, reason: &str) -> bool {
+    fn disconnect(
+        &mut self,
+        conn: ConnId,
+        last_words: Option<(Opcode, &[u8])>,
+        code: u16,
+        reason: &str,
+    ) -> bool {
         if self.straight_to(conn).is_some() {
-            return self.disconnect_here(conn, code, reason);
+            return self.disconnect_here(conn, last_words, code, reason);
         }
         let Some(home) = self.shared.sessions.home(conn) else { return false };
         self.shared.sessions.is_established(conn)
-            && self
-                .post(
-                    home,
-                    &Mail::Disconnect { conn: conn.to_bits(), code, reason: cut_reason(reason) },
-                )
-                .is_ok()
+            && self.post(home, &Mail::disconnect(conn, last_words, code, reason)).is_ok()
     }
 
     fn mark_when_sent(&mut self, word: &'static AtomicU64, from: u64, to: u64) {

@@ -341,6 +341,10 @@ impl App for RecordingApp {
                 let pushed = context.push(ConnId::from_bits(to), Message::Text(&what));
                 return Some(format!("{pushed:?}"));
             }
+            Work::Farewell(to, code, words) => {
+                let (to, words) = (ConnId::from_bits(to), Message::Text(&words));
+                return Some(context.disconnect_saying(to, words, code, "enough").to_string());
+            }
             Work::Tell(slot, what) => {
                 return Some(format!("{}", context.send_pipe_message(SlotId(slot), &what).is_ok()));
             }

@@ -31,6 +31,7 @@ pub(crate) enum Work {
     Mark,
     Try(String),
     Push(u64, String),
+    Farewell(u64, u16, String),
     Tell(u16, String),
 }
 
@@ -76,6 +77,11 @@ fn tell_connections(
         "disconnect" => {
             let (code, reason) = second.split_once(' ').unwrap_or((second, ""));
             context.disconnect(connection(first), number(code), reason).to_string()
+        }
+        "farewell" => {
+            let (code, words) = second.split_once(' ').unwrap_or((second, ""));
+            let words = Message::Text(words);
+            context.disconnect_saying(connection(first), words, number(code), "enough").to_string()
         }
         _ => return None,
     })
@@ -232,6 +238,10 @@ fn work(kind: &str, rest: &str) -> Work {
         "die" => Work::Die,
         "mark" => Work::Mark,
         "try" => Work::Try(rest.into()),
+        "farewell" => {
+            let (code, words) = second.split_once(' ').unwrap_or((second, ""));
+            Work::Farewell(connection(first).to_bits(), number(code), words.into())
+        }
         "push" => Work::Push(connection(first).to_bits(), second.into()),
         "tell" => Work::Tell(number(first), second.into()),
         _ => Work::Say(rest.into()),

@@ -23,6 +23,8 @@ tests![
     what_is_unsent_holds_no_memory_of_what_was_sent,
     a_worker_nearly_full_of_output_drops_what_may_be_dropped,
     a_disconnect_reaches_any_worker,
+    last_words_and_the_close_come_together,
+    last_words_without_room_are_dropped_and_the_close_comes,
     a_stale_id_is_nobody,
 ];
 
@@ -295,6 +297,64 @@ fn a_disconnect_reaches_any_worker() {
         left.ask(&format!("established {}", right.id)) == "false"
     });
     assert_eq!(left.ask(&format!("disconnect {} 4321 again", right.id)), "false");
+}
+
+fn hears_last(client: &mut Client, words: &str, code: u16) {
+    assert_eq!(client.hear(), Heard::Text(words.into()));
+    assert_eq!(client.hear(), Heard::Close(code, "enough".into()));
+    assert_eq!(client.hear(), Heard::End);
+}
+
+fn last_words_and_the_close_come_together() {
+    let server = Server::start(&[("server.workers", "2"), ("server.task_workers", "1")]);
+    let mut left = server.client_at(0);
+    let mut itself = server.client_at(0);
+    itself.say(&format!("farewell {} 4001 you said so", itself.id));
+    hears_last(&mut itself, "you said so", 4001);
+    for slot in [0, 1] {
+        let mut other = server.client_at(slot);
+        // Whoever is closing has said his last words.
+        for (code, words) in [(4510, "from a worker"), (4511, "once more")] {
+            left.say(&format!("farewell {} {code} {words}", other.id));
+        }
+        hears_last(&mut other, "from a worker", 4510);
+        assert_eq!(left.hear_text(), "true");
+        left.hear_text();
+    }
+    let mut right = server.client_at(1);
+    let asked = left.ask(&format!("task farewell {} 4511 from a task", right.id));
+    hears_last(&mut right, "from a task", 4511);
+    let task = asked.strip_prefix("task ").expect("a task's number");
+    assert!(server.wait_call("finish", task).arguments.ends_with("Ok(\"true\")"));
+    let nobody = left.ask(&format!("farewell {} 4511 who is there", right.id));
+    assert_eq!(nobody, "false", "it is gone");
+    assert_eq!(server.status()["workers"][1]["dropped"], 0);
+}
+
+fn last_words_without_room_are_dropped_and_the_close_comes() {
+    let server = Server::start(&[("websocket.send_buffer", "64KiB"), ("server.workers", "2")]);
+    let mut slow = slow_client(&server);
+    let mut same = server.client_at(slow.slot);
+    let mut other = server.client_at(1 - slow.slot);
+    let mut in_vain = 0;
+    wait_until("its kernel takes no more", || {
+        let refused = same.ask(&format!("drop {} 16 8192", slow.id)) == "0 OutboxFull";
+        in_vain = if refused { in_vain + 1 } else { 0 };
+        in_vain == 3
+    });
+    // Well above what lets droppable messages in.
+    assert_eq!(same.ask(&format!("flood {} 1 4096", slow.id)), "1 taken");
+    let slot = usize::from(slow.slot);
+    let dropped = server.status()["workers"][slot]["dropped"].as_u64().expect("a number");
+    assert_eq!(other.ask(&format!("farewell {} 4510 unheard", slow.id)), "true");
+    server.wait_status("the count", |status| status["workers"][slot]["dropped"] == dropped + 1);
+    let end = loop {
+        match slow.hear() {
+            Heard::Binary(_) => {}
+            other => break other,
+        }
+    };
+    assert_eq!(end, Heard::Close(4510, "enough".into()));
 }
 
 fn a_stale_id_is_nobody() {
