@@ -1,8 +1,9 @@
 //! What may be typed: one struct per verb. The comments are the help text, and behind it stand examples
 //! (`examples` checks that each can be typed).
 
-use crate::bench::flags::{Bench, duration};
+use crate::bench::flags::Bench;
 use crate::chat::flags::Chat;
+use crate::duration::duration;
 use crate::trace::flags::Trace;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;

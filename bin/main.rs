@@ -11,6 +11,7 @@ mod chat;
 mod check;
 mod cli;
 mod control;
+mod duration;
 #[cfg(test)]
 mod examples;
 mod failure;
