@@ -21,6 +21,7 @@ mod log;
 mod look;
 mod manual;
 mod outcome;
+mod random;
 mod readable;
 mod screen;
 mod serve;

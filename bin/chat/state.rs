@@ -14,7 +14,7 @@ use super::outgoing::Outgoing;
 use super::policy::{self, Policy};
 use super::seen::Seen;
 use super::words::Target;
-use crate::bench::client::random::Random;
+use crate::random::Random;
 use dunlin_server::clock::Millis;
 use serde_json::{Value as Json, json};
 use std::collections::{BTreeMap, VecDeque};

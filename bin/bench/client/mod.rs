@@ -8,6 +8,5 @@ pub(crate) mod faults;
 pub(crate) mod moment;
 pub(crate) mod outbound;
 pub(crate) mod protocol;
-pub(crate) mod random;
 pub(crate) mod target;
 pub(crate) mod wire;

@@ -2,7 +2,7 @@
 //!
 //! Pure: bytes in, bytes out. Reads strictly: what a server must not send is an error that says what.
 
-use super::random::Random;
+use crate::random::Random;
 use std::ops::Range;
 use thiserror::Error;
 

@@ -7,10 +7,10 @@
 use crate::bench::client::connection::{Connection, End, LifeId, Over, Stage, Target};
 use crate::bench::client::faults::{Fault, Faults};
 use crate::bench::client::moment::Moment;
-use crate::bench::client::random::Random;
 use crate::bench::client::wire::{self, Heard};
 use crate::bench::progress::Progress;
 use crate::failure::Failure;
+use crate::random::Random;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};

@@ -2,9 +2,9 @@
 
 use crate::bench::client::moment::Moment;
 use crate::bench::client::protocol::Credential;
-use crate::bench::client::random;
 use crate::cli::SettingsFlags;
 use crate::failure::Failure;
+use crate::random;
 use crate::settings_file::Sources;
 use dunlin_im::ImConfig;
 use dunlin_im::auth::{NewToken, mint};

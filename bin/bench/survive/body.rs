@@ -5,7 +5,7 @@
 //! on the way is seen. Bodies differ in length, and have characters of one to four bytes.
 
 use crate::bench::client::connection::LifeId;
-use crate::bench::client::random::{self, Random};
+use crate::random::{self, Random};
 use std::fmt::Write;
 
 /// Which message.

@@ -6,8 +6,8 @@ use crate::bench::client::connection::LifeId;
 use crate::bench::client::connection::{Connection, Stage};
 use crate::bench::client::moment::Moment;
 use crate::bench::client::protocol;
-use crate::bench::client::random;
 use crate::bench::client::wire;
+use crate::random;
 
 /// A client writes to itself and so many others.
 const PEERS: usize = 8;

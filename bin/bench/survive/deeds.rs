@@ -5,8 +5,8 @@
 //! Signals go only to processes that the server's own status names.
 
 use crate::bench::client::moment::Moment;
-use crate::bench::client::random::{self, Random};
 use crate::bench::flags::Deed;
+use crate::random::{self, Random};
 use dunlin_server::control::{self, ControlRequest};
 use mio::Waker;
 use nix::errno::Errno;

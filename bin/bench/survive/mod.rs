@@ -20,11 +20,11 @@ mod verdict;
 
 use crate::bench::client::connection::Target;
 use crate::bench::client::moment::Moment;
-use crate::bench::client::random::{self, Random};
 use crate::bench::client::target::{find_target, raise_limit};
 use crate::bench::flags::Survive;
 use crate::bench::progress::Progress;
 use crate::failure::Failure;
+use crate::random::{self, Random};
 use crate::settings_file::run_dir;
 use crate::terminal;
 use deeds::{Doer, SoFar};
