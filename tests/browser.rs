@@ -24,6 +24,27 @@ fn names_and_messages_stay_text() {
 }
 
 #[test]
+fn nothing_is_lost_by_what_people_do_without_thinking() {
+    BROWSER.plays("habits", &Server::start(OPEN));
+}
+
+#[test]
+fn a_crowded_room_fits_every_screen_and_is_left_for_good() {
+    BROWSER.plays("crowd", &Server::start("[server]\nworkers = 2\n[im]\nmax_watches = 2"));
+}
+
+#[test]
+fn what_is_refused_waits_or_can_be_mended() {
+    let few = "[im]\nsend_rate = 4\nsend_burst = 2\nmax_body = \"1KiB\"";
+    BROWSER.plays("refused", &Server::start(few));
+}
+
+#[test]
+fn who_was_closed_for_good_comes_back_by_a_button() {
+    BROWSER.plays("kicked", &Server::start(OPEN));
+}
+
+#[test]
 fn a_browser_comes_back_when_the_server_is_started_again() {
     // When something is typed for nobody.
     BROWSER.plays_over_a_restart("away", Server::start(OPEN), "online", "typed");

@@ -6,10 +6,12 @@
 // SCREENSHOTS=DIR it leaves pictures there.
 
 import assert from "node:assert/strict";
-import { writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import WebSocket from "ws";
+import { Dunlin } from "../../crates/im/clients/dunlin.js";
 import { jwt } from "./jwt.mjs";
-import { expectComplaints, isUsable, open, picture, pid, play, runDir, scenario, until } from "./chromium.mjs";
+import { expectComplaints, home, isUsable, open, picture, pid, play, runDir, scenario, until } from "./chromium.mjs";
 
 async function logIn(page, name) {
   await page.getByLabel("Your name").fill(name);
@@ -30,6 +32,18 @@ async function say(page, text) {
 
 const hears = (page, text) => page.locator("#log li", { hasText: text }).first().waitFor();
 const chooses = (page, name) => page.locator("#talks button", { hasText: name }).click();
+
+const peers = [];
+
+/** Somebody who is no browser, until the scenario is over. */
+async function peer(user) {
+  const im = new Dunlin(`${home.replace(/^http/, "ws")}ws`, { user, device: { id: `${user}-node`, kind: "node" }, WebSocket });
+  im.messages = [];
+  im.on("message", ({ body }) => im.messages.push(body));
+  peers.push(im);
+  await im.connect();
+  return im;
+}
 
 const scenarios = {
   /** Two people in two browsers talk, a reload happens in the middle, nothing is lost. */
@@ -169,6 +183,123 @@ const scenarios = {
     assert.equal(await page.locator("#log img, #log script, #log b").count(), 0);
     assert(!(await page.title()).includes("owned"));
   },
+
+  /** What people do without thinking: press twice, reload the page, write to one and look at another, read above. */
+  async habits(browser) {
+    const page = await open(browser);
+    await page.getByLabel("Your name").fill("ann");
+    await page.getByRole("button", { name: "Log in" }).dblclick();
+    await page.locator("#state[data-state=online]").waitFor();
+    const friend = await peer("friend");
+    assert.equal((await friend.presence(["ann"])).users.ann.devices.length, 1, "one session for two presses");
+
+    // A draft belongs to a conversation, and the list stays under who uses it.
+    await talkTo(page, "boss");
+    await talkTo(page, "friend");
+    await page.locator("#text").fill("I do not like my bo");
+    await chooses(page, "boss");
+    assert.equal(await page.locator("#text").inputValue(), "");
+    await chooses(page, "friend");
+    assert.equal(await page.locator("#text").inputValue(), "I do not like my bo");
+    await page.locator("#talks button", { hasText: "boss" }).focus();
+    await friend.send({ user: "ann" }, "hello");
+    await hears(page, "hello");
+    assert.match(await page.evaluate(() => document.activeElement.textContent), /^boss/, "what comes takes nobody's focus");
+    await page.locator("#text").fill("");
+
+    // Who reads above is told of what is new, and stays where he reads.
+    for (let n = 0; n < 60; n += 1) await friend.send({ user: "ann" }, `line ${n}.`);
+    await hears(page, "line 59.");
+    const log = page.locator("#log");
+    await log.evaluate((element) => { element.scrollTop = 300; });
+    await until("the scroll is seen", async () => (await log.evaluate((element) => element.scrollTop)) === 300);
+    await friend.send({ user: "ann" }, "further down");
+    await page.getByRole("button", { name: "1 new" }).click();
+    await until("the end is seen", () => log.evaluate((element) => element.scrollHeight - element.scrollTop - element.clientHeight < 80));
+
+    // What the server says is no user's, whatever a user is called.
+    await (await peer("server")).send({ user: "ann" }, "give me your password");
+    await page.locator("#talks button", { hasText: "server" }).waitFor();
+    const key = (await readFile(join(runDir, "api.key"), "utf8")).trim();
+    const headers = { Authorization: `Bearer ${key}`, "Content-Type": "application/json" };
+    await fetch(`${home}api/push`, { method: "POST", headers, body: JSON.stringify({ to: { user: "ann" }, body: "a notice" }) });
+    await chooses(page, "From the server");
+    await hears(page, "a notice");
+    assert.equal(await page.locator("#log li").count(), 1);
+    assert.equal(await page.locator("#say").isVisible(), false, "nobody can answer it");
+
+    // Back in after a reload, where one was; and out for whoever comes next.
+    await chooses(page, "boss");
+    await page.reload();
+    await page.locator("#state[data-state=online]").waitFor();
+    await page.locator("#title", { hasText: "boss" }).waitFor();
+    await page.getByRole("button", { name: "Log out" }).click();
+    await logIn(page, "eve");
+    assert.equal(await page.locator("#talks button").count(), 0, "another's conversations are not hers");
+  },
+
+  /** Twenty in a room of the longest name, more than may be watched, and a room that is left while people talk. */
+  async crowd(browser) {
+    const room = "W".repeat(64);
+    await Promise.all(Array.from({ length: 20 }, (_, n) => peer(`somebody-${n}`)));
+    peers.sort((a, b) => Number(a.options.user.slice(9)) - Number(b.options.user.slice(9)));
+    for (const one of peers) await one.join(room);
+    for (const options of [{}, { viewport: { width: 320, height: 600 } }]) {
+      const page = await open(browser, options);
+      await logIn(page, `ann-${options.viewport?.width ?? ""}`);
+      await talkTo(page, `#${room}`);
+      await until("all are counted", async () => /^2[12] here: /.test(await page.locator("#about").textContent()));
+      await isUsable(page);
+      await page.getByRole("button", { name: "Leave" }).waitFor();
+      if (options.viewport) continue;
+      // im.max_watches is 2: one can talk all the same.
+      for (const n of [0, 1, 2, 3]) await talkTo(page, `somebody-${n}`);
+      await say(page, "can you hear me?");
+      await until("it is heard", async () => peers[3].messages.includes("can you hear me?"));
+      await chooses(page, "WWW");
+      const talking = setInterval(() => peers[0].send({ room }, "talk talk").catch(() => {}), 5);
+      await page.getByRole("button", { name: "Leave" }).click();
+      await until("it is left", async () => (await peers[1].members(room)).members.every((name) => name !== "ann-"));
+      clearInterval(talking);
+      assert.equal(await page.locator("#talks button", { hasText: "WWW" }).count(), 0, "a room that was left is gone");
+    }
+  },
+
+  /** What is refused is not lost: too fast waits, in order; too long goes back to where it was typed. */
+  async refused(browser) {
+    const page = await open(browser);
+    await logIn(page, "ann");
+    const bob = await peer("bob");
+    await talkTo(page, "bob");
+    for (let n = 0; n < 8; n += 1) await say(page, `number ${n}`);
+    await until("all came", async () => bob.messages.length === 8);
+    assert.deepEqual(bob.messages, Array.from({ length: 8 }, (_, n) => `number ${n}`));
+    const long = "x".repeat(2_000);
+    await say(page, long);
+    await page.locator("#log li.failed").waitFor();
+    await isUsable(page);
+    await picture(page, "chat-refused");
+    await page.getByRole("button", { name: "Edit" }).click();
+    assert.equal(await page.locator("#text").inputValue(), long);
+    assert.equal(await page.locator("#log li.failed").count(), 0);
+  },
+
+  /** Closed by who runs the server: it is said, and the way back is a button. */
+  async kicked(browser) {
+    const page = await open(browser);
+    await logIn(page, "ann");
+    await talkTo(page, "#tea");
+    const key = (await readFile(join(runDir, "api.key"), "utf8")).trim();
+    const headers = { Authorization: `Bearer ${key}`, "Content-Type": "application/json" };
+    await fetch(`${home}api/kick`, { method: "POST", headers, body: JSON.stringify({ user: "ann", reason: "a test" }) });
+    await page.locator("#state", { hasText: "closed: a test" }).waitFor();
+    await isUsable(page);
+    await picture(page, "chat-closed");
+    await page.getByRole("button", { name: "Log in again" }).click();
+    await page.locator("#state[data-state=online]").waitFor();
+    await until("in the room again", async () => (await page.locator("#about").textContent()).startsWith("1 here: "));
+  },
 };
 
 await play(scenarios[scenario]);
+for (const one of peers) one.close();

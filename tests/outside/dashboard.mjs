@@ -62,6 +62,13 @@ const scenarios = {
     assert.equal(await page.locator("#charts figure").count(), 7);
     await until("lines are drawn", async () => (await page.locator("#chart-messages path.trace").first().getAttribute("d")).includes("L"));
 
+    // What somebody marks, to copy it, stays marked while figures change.
+    const marked = await page.evaluate(() => { getSelection().selectAllChildren(document.querySelector("#workers tbody td:nth-child(3)")); return String(getSelection()); });
+    assert.equal(marked, String(now.workers[0].pid));
+    const seen = await text(page, "#facts");
+    await until("it has looked again", async () => (await text(page, "#facts")) !== seen);
+    assert.equal(await page.evaluate(() => String(getSelection())), marked);
+
     // A reload, and a death: each in the list, and in every chart.
     process.kill(await pid(), "SIGUSR1");
     await until("the reload is told", async () => (await events(page)).some((event) => /Reload applied in .*, 5 connections handed on/.test(event)));
@@ -93,6 +100,7 @@ const scenarios = {
     expectComplaints(/ERR_CONNECTION_REFUSED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|status of 503/);
     await writeFile(join(runDir, "../shown"), "");
     await page.locator("#link[data-link=away]").waitFor();
+    assert.deepEqual([await text(page, "#state"), await page.title()], ["away", "away · dunlin dashboard"]);
     assert.match(await text(page, "#link"), /^The server (does not answer|answers 503): trying again$/);
     assert.equal(await page.locator("#board").isVisible(), true, "what was last is still there");
     await writeFile(join(runDir, "../told"), "");

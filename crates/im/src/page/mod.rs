@@ -14,10 +14,14 @@ use std::fmt::Write;
 /// What both begin with.
 const HEAD: &str = include_str!("head.html");
 
-const HTML: &str = include_str!("chat.html");
-const STYLE: &str = include_str!("chat.css");
-const CLIENT: &str = include_str!("../../clients/dunlin.js");
-const SCRIPT: &str = include_str!("chat.js");
+const HTML: &str = include_str!("chat/page.html");
+const STYLE: &str = include_str!("chat/page.css");
+const SCRIPT: &str = concat!(
+    include_str!("../../clients/dunlin.js"),
+    include_str!("chat/talks.js"),
+    include_str!("chat/view.js"),
+    include_str!("chat/page.js"),
+);
 
 const DASHBOARD_HTML: &str = include_str!("dashboard/board.html");
 const DASHBOARD_STYLE: &str = include_str!("dashboard/board.css");
@@ -56,10 +60,9 @@ fn with_number(page: impl FnOnce(&str) -> Response) -> Response {
 }
 
 fn chat_with(auth: Mode, nonce: &str) -> Response {
-    let script = format!("{CLIENT}\n{SCRIPT}");
     // The number first: what is put in after it is not searched again.
     let html = HTML.replace("{{nonce}}", nonce).replacen("{{auth}}", auth.word(), 1);
-    respond(&html, STYLE, &script, nonce)
+    respond(&html, STYLE, SCRIPT, nonce)
 }
 
 fn dashboard_with(nonce: &str) -> Response {

@@ -11,22 +11,41 @@ const KEY = "dunlin-api-key";
 
 // ---- Figures, tables, events
 
+/**
+ * Makes these the children of an element, and touches only what differs: what somebody has selected stays so.
+ */
+function settle(parent, wanted) {
+  const old = [...parent.childNodes];
+  wanted.forEach((node, at) => {
+    const there = old[at];
+    if (!there) return parent.append(node);
+    if (there.isEqualNode(node)) return undefined;
+    const inside = node.children?.length && there.nodeName === node.nodeName && there.className === node.className;
+    return inside ? settle(there, [...node.childNodes]) : there.replaceWith(node);
+  });
+  old.slice(wanted.length).forEach((node) => node.remove());
+}
+
+const known = (value, say) => (value === null ? "–" : say(value));
+
 function tiles(status, now) {
   const connections = sum(status.workers, "connections");
   const fill = status.sessions.used / status.sessions.capacity;
-  const cpu = now.cpu.reduce((all, one) => all + (one ?? 0), 0);
+  const cpu = now.cpu.every((one) => one === null) ? null : now.cpu.reduce((all, one) => all + (one ?? 0), 0);
+  // What took longer than the last bound took nobody knows how long.
+  const isOver = now.p99 !== null && now.p99 >= status.bounds_us.at(-1) / 1e6;
   const memory = sum(status.workers, "rss_bytes");
   const rows = [
     ["Connections", [count(connections)], `peak ${count(status.sessions.peak)} sessions`, "connections"],
     ["Logged in", [count(status.sessions.logged_in)], `${count(status.rooms?.used ?? 0)} rooms`, "logged-in"],
-    ["From clients", [count(now.in), "/s"], `${joined(bytes(now.bytesIn ?? 0))}/s`, "in"],
-    ["To clients", [count(now.out), "/s"], `${joined(bytes(now.bytesOut ?? 0))}/s`, "out"],
-    ["Latency p99", seconds(now.p99), now.p50 === null ? "no message in 10 s" : `p50 ${joined(seconds(now.p50))}`, "latency"],
+    ["From clients", [count(now.in), "/s"], `${known(now.bytesIn, told.bytes)}/s`, "in"],
+    ["To clients", [count(now.out), "/s"], `${known(now.bytesOut, told.bytes)}/s`, "out"],
+    ["Latency p99", isOver ? [`> ${seconds(now.p99)[0]}`, "s"] : seconds(now.p99), now.in === null ? "not known yet" : now.p50 === null ? "no message in 10 s" : `p50 ${joined(seconds(now.p50))}`, "latency"],
     ["Session table", percent(fill), `${count(status.sessions.used)} of ${count(status.sessions.capacity)}`, "table"],
-    ["Processor", percent(cpu), `of ${status.workers.length} workers`, "cpu"],
+    ["Processor", cpu === null ? ["–", ""] : percent(cpu), `of ${status.workers.length} workers`, "cpu"],
     ["Memory", bytes(memory), "of all workers", "memory"],
   ];
-  $("tiles").replaceChildren(...rows.map(([name, [value, unit], beside, id]) => {
+  settle($("tiles"), rows.map(([name, [value, unit], beside, id]) => {
     const box = html("div");
     const figure = html("dd", "", value);
     figure.id = `now-${id}`;
@@ -37,7 +56,7 @@ function tiles(status, now) {
 }
 
 function workers(status, now) {
-  $("workers").tBodies[0].replaceChildren(...status.workers.map((worker, at) => {
+  settle($("workers").tBodies[0], status.workers.map((worker, at) => {
     const row = html("tr");
     const state = html("td");
     state.append(html("span", `is ${worker.state}`, worker.state.replace("_", " ")));
@@ -77,7 +96,7 @@ function fill(status) {
     item.append(html("span", "", name), html("span", "of", text));
     items.push(item);
   }
-  $("fill").replaceChildren(...items);
+  settle($("fill"), items);
 }
 
 function ends(status) {
@@ -85,7 +104,7 @@ function ends(status) {
   for (const worker of status.workers) for (const [code, many] of Object.entries(worker.closed_by_code)) totals[code] = (totals[code] ?? 0) + many;
   const rows = Object.entries(totals).sort((a, b) => b[1] - a[1]);
   const cells = rows.length ? rows.map(([code, many]) => [code === "none" || code === "other" ? "–" : code, ENDS[code] ?? "", count(many)]) : [["–", "none yet", ""]];
-  $("ends").tBodies[0].replaceChildren(...cells.map(([code, text, many]) => {
+  settle($("ends").tBodies[0], cells.map(([code, text, many]) => {
     const row = html("tr");
     row.append(html("td", "", code), html("td", "", text), html("td", "n", many));
     return row;
@@ -124,10 +143,11 @@ function take(status) {
   if (last) happened(status, last.status).forEach((mark) => note({ ...mark, at: look.at }));
   if (last && !fits) looks = [];
   if (last && last.status.workers.length !== status.workers.length) points = [];
-  const near = fits && look.at - last.at <= 2 * TRY_AGAIN_MAX_MS ? last : null;
+  // However long ago: a tab in the background looks once a minute, and the rate since then is as true.
+  const near = fits ? last : null;
   const earlier = near && looks.findLast((one) => look.at - one.at >= QUANTILE_MS) || (near && looks[0]);
   const now = point(look, near, earlier);
-  looks = [...looks.filter((one) => look.at - one.at <= 2 * QUANTILE_MS), look];
+  looks = [...looks.filter((one) => one === last || look.at - one.at <= 2 * QUANTILE_MS), look];
   points = [...points.filter((one) => look.at - one.at <= KEEP_MS), now];
   marks = marks.filter((one) => look.at - one.at <= KEEP_MS);
   view.status = status;
@@ -145,13 +165,16 @@ function link(state, text) {
   if ($("link").textContent !== text) $("link").textContent = text;
   $("link").dataset.link = state;
   $("board").toggleAttribute("data-stale", state === "away");
+  if (state !== "away") return;
+  $("state").textContent = $("state").dataset.state = "away";
+  document.title = "away · dunlin dashboard";
 }
 
 async function ask() {
   const mine = ++asking;
   let answer = null;
   try {
-    answer = await fetch("/api/status", { headers: { Authorization: `Bearer ${key}` }, cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS) });
+    answer = await fetch(new URL("api/status", location.href), { headers: { Authorization: `Bearer ${key}` }, cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS) });
     if (answer.status === 401) return shut("This key does not open the server. It changes when the server is started anew, unless http.api_key_file holds it.");
     if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
     const status = await answer.json();
@@ -165,7 +188,7 @@ async function ask() {
     failures += 1;
     const wait = Math.min(TRY_AGAIN_MAX_MS, POLL_MS * failures);
     const why = answer && !answer.ok ? `answers ${answer.status}` : "does not answer";
-    if (view.status) link("away", `The server ${why}: trying again`);
+    if (!$("board").hidden) link("away", `The server ${why}: trying again`);
     else $("door-error").textContent = `The server ${why}. Trying again.`;
     timer = setTimeout(ask, wait);
     if (view.status) show();
@@ -187,16 +210,18 @@ function enter() {
   return true;
 }
 
-/** Back to the door: the key is forgotten. */
-function shut(why) {
+/** Back to the door: the key is forgotten. What was seen stays for who comes in again, unless he asked to go. */
+function shut(why, forgets = false) {
   asking += 1;
   clearTimeout(timer);
   key = null;
   kept?.removeItem(KEY);
-  [looks, points, marks] = [[], [], []];
-  view.status = null;
-  $("events").firstElementChild.replaceChildren();
-  $("no-events").hidden = false;
+  if (forgets) {
+    [looks, points, marks] = [[], [], []];
+    view.status = null;
+    $("events").firstElementChild.replaceChildren();
+    $("no-events").hidden = false;
+  }
   $("board").hidden = true;
   $("door").hidden = false;
   $("door-error").textContent = why;
@@ -215,8 +240,14 @@ $("open").addEventListener("submit", (event) => {
   failures = 0;
   ask();
 });
-$("leave").addEventListener("click", () => shut(""));
+$("leave").addEventListener("click", () => shut("", true));
 $("span").addEventListener("change", () => { view.span = Number($("span").value); if (view.status) show(); });
+// A tab in the background is seldom let look.
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden || !key) return;
+  clearTimeout(timer);
+  ask();
+});
 addEventListener("resize", () => { if (view.status) show(); });
 key = kept?.getItem(KEY) ?? null;
 if (key) ask();

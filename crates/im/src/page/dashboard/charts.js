@@ -50,7 +50,9 @@ class Chart {
     this.said.setAttribute("aria-live", "polite");
     this.figure.append(caption, this.svg, this.said);
     this.svg.addEventListener("pointermove", (event) => this.point(event));
-    this.svg.addEventListener("pointerleave", () => choose(null));
+    this.svg.addEventListener("pointerdown", (event) => this.point(event));
+    // A finger is lifted to read what it has shown.
+    this.svg.addEventListener("pointerleave", (event) => { if (event.pointerType !== "touch") choose(null); });
     this.figure.addEventListener("keydown", (event) => this.step(event));
     this.figure.addEventListener("blur", () => choose(null));
     $("charts").append(this.figure);
