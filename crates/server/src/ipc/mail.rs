@@ -38,9 +38,6 @@ pub(crate) enum Mail<'a> {
     Finish { task: u64, failure: u8, result: &'a [u8] },
     /// A message of the application.
     Pipe { from: WireSender, message: &'a [u8] },
-    /// A message for those connections with their home in the slot that have been moved: from its own
-    /// worker, which has served the others.
-    BroadcastMoved { text: bool, payload: &'a [u8] },
     /// From the worker that has handed a connection over: the last that it sends for it.
     Moved { conn: u64 },
     /// To the home of a connection: send what is for it to the slot `to` from now on, and tell the
@@ -144,7 +141,7 @@ impl<'a> Mail<'a> {
         match self {
             Self::Deliver { to, .. } => Recipients::Some(std::slice::from_ref(to)),
             Self::DeliverMany { to, .. } => Recipients::Some(to),
-            Self::Broadcast { .. } | Self::BroadcastMoved { .. } => Recipients::All,
+            Self::Broadcast { .. } => Recipients::All,
             Self::Disconnect { conn, .. } | Self::Lost { conn } => {
                 Recipients::Some(std::slice::from_ref(conn))
             }

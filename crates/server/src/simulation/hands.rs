@@ -195,6 +195,14 @@ impl Hands<'_> {
         self.desk.known.contains(&conn) && (self.desk.hook_of == Some(conn) || !moved())
     }
 
+    /// Connections of a home that a broadcast of this instant by its worker does not reach straight.
+    fn moved_of_home(&self, slot: SlotId) -> Vec<ConnId> {
+        let sessions = &self.desk.sessions;
+        let moved = |conn: &ConnId| self.world.wires.get(conn).is_some_and(|wire| wire.moved);
+        let at_home = |conn: &ConnId| sessions.home(*conn) == Some(slot);
+        sessions.established().filter(|conn| at_home(conn) && moved(conn)).collect()
+    }
+
     pub(super) fn post(&mut self, slot: SlotId, mail: Mail) -> bool {
         let Some(packet) = self.desk.mail.get_mut(slot.index()) else { return false };
         let taken = packet.len() + self.world.waiting(slot) < self.world.bounds.mailbox;
@@ -261,8 +269,14 @@ impl Effects for Hands<'_> {
             }
         }
         for slot in (0..).map(SlotId).take(self.world.slots) {
-            let moved_only = own == Some(slot);
-            self.post(slot, Mail::Broadcast { frame: frame.clone(), moved_only });
+            if own == Some(slot) {
+                let to = self.moved_of_home(slot);
+                if !to.is_empty() {
+                    self.post(slot, Mail::Deliver { to, frame: frame.clone(), droppable: false });
+                }
+            } else {
+                self.post(slot, Mail::Broadcast(frame.clone()));
+            }
         }
     }
 

@@ -101,7 +101,7 @@ impl<A: App> Seat<A> {
         for conn in packet.iter().flat_map(Mail::recipients).copied() {
             self.mark(world, slot, conn);
         }
-        if let Some(Mail::Broadcast { .. }) = packet.first() {
+        if let Some(Mail::Broadcast(_)) = packet.first() {
             let all: Vec<ConnId> = self.desk.known.iter().copied().collect();
             all.into_iter().for_each(|conn| self.hands(world).touch(conn));
         }
@@ -141,14 +141,13 @@ impl<A: App> Seat<A> {
                     }
                 }
             }
-            Mail::Broadcast { frame, moved_only } => {
+            Mail::Broadcast(frame) => {
                 let home = |conn: &ConnId| world.sessions.home(*conn) == Some(slot);
                 let all: Vec<ConnId> = world.sessions.established().filter(home).collect();
                 for conn in all {
-                    let moved = world.wires.get(&conn).is_some_and(|wire| wire.moved);
-                    if self.desk.known.contains(&conn) && (moved || !moved_only) {
+                    if self.desk.known.contains(&conn) {
                         let _ = self.hands(world).push_here(conn, frame.clone(), Urgency::Keep);
-                    } else if moved {
+                    } else if world.wires.get(&conn).is_some_and(|wire| wire.moved) {
                         let frame = frame.clone();
                         let on = Mail::Deliver { to: vec![conn], frame, droppable: false };
                         self.send_on(slot, conn, on);

@@ -4,7 +4,7 @@ use super::*;
 use crate::app::{Adoption, Closed, ClosedBy, Message, Sender, TimerDue};
 
 /// Everything but the first letter of a message is pushed to everybody whose row is open; `!` is also
-/// told the next worker by a pipe message, `t` by a timer; `b` closes everybody else, saying it.
+/// told the next worker by a pipe message, `t` by a timer; `b` closes everybody else, saying it; `a` is broadcast.
 #[derive(Default)]
 struct Parrot {
     closed: Vec<(ConnId, ClosedBy)>,
@@ -35,6 +35,7 @@ impl App for Parrot {
                     context.disconnect_saying(other, Message::Text(rest), 4510, "enough");
                 }
             }
+            ("a", rest) => context.broadcast(Message::Text(rest)),
             ("w", rest) => _ = context.task(&rest.to_owned()).unwrap(),
             (_, rest) => Self::tell_all(context, rest),
         }
@@ -191,6 +192,23 @@ fn who_is_moved_gets_everything_in_order() {
     let all: Vec<String> = (0..20).map(|number| number.to_string()).collect();
     assert_eq!(texts(&mut server, left), all);
     assert_eq!(texts(&mut server, right), all);
+}
+
+#[test]
+fn a_broadcast_is_heard_once_by_who_was_moved_and_who_was_not() {
+    let (mut server, mut dice, left, right) = house();
+    let mate = server.connect_plainly(SlotId(0), "192.0.2.1:6".parse().unwrap()).unwrap();
+    assert!(server.move_to(left, SlotId(1)), "from home");
+    for (text, speaker) in [("aone", mate), ("atwo", right), ("athree", left)] {
+        say(&mut server, speaker, text);
+        assert!(server.settle_down(&mut dice));
+    }
+    assert!(server.move_to(left, SlotId(0)), "back home, where it still goes by the mailbox");
+    say(&mut server, mate, "afour");
+    assert!(server.settle_down(&mut dice));
+    for conn in [left, right, mate] {
+        assert_eq!(texts(&mut server, conn), ["one", "two", "three", "four"]);
+    }
 }
 
 #[test]

@@ -79,7 +79,7 @@ pub(super) enum Output {
 #[derive(Clone, Debug)]
 pub(super) enum Mail {
     Deliver { to: Vec<ConnId>, frame: Frame, droppable: bool },
-    Broadcast { frame: Frame, moved_only: bool },
+    Broadcast(Frame),
     Disconnect { conn: ConnId, last_words: Option<Frame>, code: u16, reason: String },
     Overdue(ConnId),
     Timer { timer: TimerId, ticks: u64, due: Millis },

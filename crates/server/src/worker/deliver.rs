@@ -5,7 +5,6 @@
 //! for connections that other workers serve is sent on (see [`super::routing`]).
 
 use super::Worker;
-use super::effects::Audience;
 use super::event_loop::UNDER_WAY_MAX;
 use super::routing::{Owed, Place};
 use crate::app::{Adoption, App, Closed, ClosedBy, TaskFailure, TimerDue};
@@ -156,7 +155,7 @@ impl<A: App> Worker<'_, A> {
                 keys.iter().for_each(|key| self.core.touch(*key));
                 marked.here.extend(keys);
                 if self.core.routing.has_moved() {
-                    let away = self.core.away_from_home();
+                    let away = self.core.away_from(self.core.reading);
                     away.into_iter().for_each(|conn| self.mark(conn, marked));
                 }
             }
@@ -204,10 +203,7 @@ impl<A: App> Worker<'_, A> {
                 self.core.send_on_to_many(&elsewhere, opcode(*text), payload);
             }
             Mail::Broadcast { text, payload } => {
-                self.core.broadcast_at_home(opcode(*text), payload, Audience::AtHome);
-            }
-            Mail::BroadcastMoved { text, payload } => {
-                self.core.broadcast_at_home(opcode(*text), payload, Audience::Moved);
+                self.core.broadcast_at_home(opcode(*text), payload);
             }
             Mail::Disconnect { conn, last_words, code, reason } => {
                 let conn = ConnId::from_bits(*conn);

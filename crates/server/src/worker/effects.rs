@@ -3,7 +3,7 @@
 //! Knows who is served here and who elsewhere; calls no hook.
 
 use super::compression::Outgoing;
-use super::connection::Answer;
+use super::connection::{Answer, OpenStage};
 use super::core::Core;
 use super::routing::RECIPIENTS_PER_MAIL;
 use crate::app::{Closed, ClosedBy, Handshake, Response, Sender, TraceWay};
@@ -27,17 +27,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
-
-/// For whom a broadcast is, of those a worker serves.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Audience {
-    /// Who has never been served elsewhere.
-    NeverMoved,
-    /// Whose home is here.
-    AtHome,
-    /// Whose home is here, and who has been served elsewhere.
-    Moved,
-}
 
 impl Core {
     fn push_here(
@@ -74,20 +63,17 @@ impl Core {
         let _ = self.push_here(key, message, urgency);
     }
 
-    /// Queues a message for everybody of an audience who is served here.
-    fn broadcast_here(&mut self, opcode: Opcode, payload: &[u8], audience: Audience) {
+    /// Queues a message for everybody served here who is `wanted`.
+    fn broadcast_here(
+        &mut self,
+        opcode: Opcode,
+        payload: &[u8],
+        wanted: impl Fn(&OpenStage) -> bool,
+    ) {
         let keys: Vec<usize> = self.connections.iter().map(|(key, _)| key).collect();
         let message = self.compression.outgoing(opcode, payload);
         for key in keys {
-            let wanted = self.connections[key].open().is_some_and(|open| {
-                let among = match audience {
-                    Audience::NeverMoved => !open.moved,
-                    Audience::AtHome => open.home == self.reading,
-                    Audience::Moved => open.moved && open.home == self.reading,
-                };
-                open.announced && among
-            });
-            if wanted {
+            if self.connections[key].open().is_some_and(|open| open.announced && wanted(open)) {
                 // A full outbox has closed the connection, which tells its client.
                 let _ = self.push_here(key, message, Urgency::Keep);
             }
@@ -95,12 +81,25 @@ impl Core {
     }
 
     /// A message for everybody with their home here: those who are served here, and those who are not.
-    pub(super) fn broadcast_at_home(&mut self, opcode: Opcode, payload: &[u8], audience: Audience) {
-        self.broadcast_here(opcode, payload, audience);
+    pub(super) fn broadcast_at_home(&mut self, opcode: Opcode, payload: &[u8]) {
+        let home = self.reading;
+        self.broadcast_here(opcode, payload, |open| open.home == home);
         if self.routing.has_moved() {
-            let away = self.away_from_home();
+            let away = self.away_from(home);
             self.send_on_to_many(&away, opcode, payload);
         }
+    }
+
+    /// Connections of this worker's own slot that a broadcast of this instant does not reach straight.
+    fn moved_of_own_home(&mut self) -> Vec<ConnId> {
+        if !self.routing.has_moved() {
+            return Vec::new();
+        }
+        let mut moved = self.away_from(self.slot);
+        let open = self.connections.iter().filter_map(|(_, connection)| connection.open());
+        let back = open.filter(|open| open.announced && open.moved && open.home == self.slot);
+        moved.extend(back.map(|open| open.conn));
+        moved
     }
 
     /// Where a connection is in this worker, if what the running hook sends it goes there straight.
@@ -133,6 +132,20 @@ impl Core {
             self.row.add(Cell::MailRefused, 1);
         }
         posted
+    }
+
+    /// Posts a message for several connections of one home; gives for how many it was taken.
+    fn post_to_many(
+        &mut self,
+        home: SlotId,
+        conns: &[ConnId],
+        opcode: Opcode,
+        payload: &[u8],
+    ) -> usize {
+        let chunks = conns.chunks(RECIPIENTS_PER_MAIL);
+        let taken = chunks
+            .filter(|some| self.post(home, &Mail::deliver_many(some, opcode, payload)).is_ok());
+        taken.map(<[ConnId]>::len).sum()
     }
 }
 
@@ -178,22 +191,17 @@ impl Effects for Core {
             }
         }
         for (slot, conns) in elsewhere {
-            for some in conns.chunks(RECIPIENTS_PER_MAIL) {
-                if self.post(slot, &Mail::deliver_many(some, opcode, payload)).is_ok() {
-                    taken += some.len();
-                }
-            }
+            taken += self.post_to_many(slot, &conns, opcode, payload);
         }
         taken
     }
 
     fn broadcast(&mut self, opcode: Opcode, payload: &[u8]) {
-        self.broadcast_here(opcode, payload, Audience::NeverMoved);
-        if self.routing.has_moved() {
-            // Behind what was sent to them before.
-            let text = opcode == Opcode::Text;
-            let _ = self.post(self.slot, &Mail::BroadcastMoved { text, payload });
-        }
+        self.broadcast_here(opcode, payload, |open| !open.moved);
+        // Behind what was sent to them before. By name: who is moved only now has got it straight. Refused
+        // where this worker has not read for long; counted.
+        let moved = self.moved_of_own_home();
+        self.post_to_many(self.slot, &moved, opcode, payload);
         for slot in 0..self.wiring.post.len() {
             let slot = SlotId(u16::try_from(slot).unwrap_or(u16::MAX));
             if slot != self.slot {

@@ -254,15 +254,15 @@ impl Core {
         }
     }
 
-    /// Connections with their home in the slot whose mailbox is read that are open and served elsewhere; forgets those that are gone.
-    pub(super) fn away_from_home(&mut self) -> Vec<ConnId> {
+    /// Connections with this home that are open and served elsewhere; forgets those that are gone.
+    pub(super) fn away_from(&mut self, home: SlotId) -> Vec<ConnId> {
         let mut moved = std::mem::take(&mut self.routing.moved);
         let mut away = Vec::new();
         moved.retain(|conn| match self.place_of(*conn) {
             Place::Gone => self.shared.sessions.phase(*conn).is_some(),
             Place::Here(_) => true,
             Place::Ours | Place::There(_) | Place::Coming | Place::Astray => {
-                if self.shared.sessions.home(*conn) == Some(self.reading) {
+                if self.shared.sessions.home(*conn) == Some(home) {
                     away.push(*conn);
                 }
                 true
@@ -274,7 +274,7 @@ impl Core {
 
     /// Whether somebody whose home is here is served elsewhere.
     pub(super) fn anybody_away(&mut self) -> bool {
-        self.routing.has_moved() && !self.away_from_home().is_empty()
+        self.routing.has_moved() && !self.away_from(self.reading).is_empty()
     }
 
     /// The home of a connection is asked to send what is for it elsewhere. Nothing comes of it while an

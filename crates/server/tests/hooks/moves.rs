@@ -22,6 +22,7 @@ tests![
     what_was_said_before_a_move_comes_first_even_after_a_death,
     mail_that_dies_with_its_home_is_told_by_a_close,
     a_broadcast_reaches_everybody_once_wherever_they_are,
+    who_is_moved_for_the_first_time_hears_a_broadcast_once,
     order_holds_while_everybody_moves,
     order_holds_through_moves_and_reloads,
     kills_in_the_middle_of_moves_lose_nothing_unsaid,
@@ -332,6 +333,40 @@ fn a_broadcast_reaches_everybody_once_wherever_they_are() {
         assert_eq!(client.ask("echo the end"), "the end", "and nothing behind it");
     }
     assert!(server.status()["balance"]["moved"].as_u64() > Some(100));
+}
+
+/// A broadcast goes straight to who was never moved, and by mail to who was: who becomes the one while it
+/// is on its way is still one of the others.
+fn who_is_moved_for_the_first_time_hears_a_broadcast_once() {
+    const ROUNDS: u32 = 12;
+    const BROADCASTS: u32 = 300;
+    let server = Server::start(&[("server.workers", "2")]);
+    let mut clients: Vec<Client> = (0..4).map(|_| server.client_at(0)).collect();
+    server.wait_status("only these", |status| status["sessions"]["used"] == 4);
+    assert_eq!(drain(&server, 0)["moved"], 4, "so that broadcasts go by mail, too");
+    for round in 0..ROUNDS {
+        let new: Vec<Client> = (0..8).map(|_| server.client_at(0)).collect();
+        let mut sender = new[0].socket.get_ref().try_clone().expect("the same socket");
+        clients.extend(new);
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                for number in 0..BROADCASTS {
+                    let text = format!("broadcast {round} {number}");
+                    sender.write_all(&frame(true, 1, text.as_bytes())).expect("written");
+                }
+            });
+            drain(&server, 0);
+        });
+        for client in &mut clients {
+            for number in 0..BROADCASTS {
+                assert_eq!(client.hear_text(), format!("{round} {number}"), "in order, each once");
+            }
+            assert_eq!(client.ask("echo the end"), "the end", "and nothing behind it");
+        }
+        // The first ones stay: they are at home there, and elsewhere.
+        clients.truncate(4);
+    }
+    assert!(server.status()["balance"]["moved"].as_u64() > Some(u64::from(ROUNDS)));
 }
 
 /// Clients that send numbered messages to each other, from a thread of each, and check what they get.
