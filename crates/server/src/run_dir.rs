@@ -11,17 +11,21 @@
 //! one trap: closing *any* descriptor of the pid file, in any process that shares the master's
 //! descriptor table, gives it up. So nobody but this module may open `dunlin.pid` there.
 
-use crate::clock;
+mod error;
+
+pub use error::RunDirError;
+
+use crate::clock::{self, Millis};
 use crate::master::remove_trace_sockets;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::unistd::Uid;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -41,6 +45,8 @@ pub struct OccupiedRunDir {
     pid_file: File,
     /// Whether the directory goes when the server does.
     remove_directory: bool,
+    /// Until when processes of a server whose place this one takes may hold its addresses.
+    orphans_until: Option<Millis>,
 }
 
 /// An occupied directory, for the program that follows by an upgrade.
@@ -131,11 +137,13 @@ impl RunDir {
         if self.control_socket().as_os_str().len() > SOCKET_PATH_MAX {
             return Err(RunDirError::PathTooLong { path: self.path });
         }
+        let begun = clock::now();
         let made = self.make()?;
+        let mut waited = false;
         // A server that is just ending may remove the file or the directory under our hands.
         for _ in 0..OCCUPY_ATTEMPTS {
             self.check()?;
-            let Some(pid_file) = self.lock()? else {
+            let Some(pid_file) = self.lock(&mut waited)? else {
                 self.make()?;
                 continue;
             };
@@ -144,7 +152,8 @@ impl RunDir {
             self.write_pid(&pid_file)?;
             self.remove_leftovers()?;
             let remove_directory = made || took_over || self.is_automatic();
-            return Ok(OccupiedRunDir { dir: self, pid_file, remove_directory });
+            let orphans_until = (took_over || waited).then(|| begun + ORPHANS_MS);
+            return Ok(OccupiedRunDir { dir: self, pid_file, remove_directory, orphans_until });
         }
         Err(RunDirError::Unsteady { path: self.path })
     }
@@ -197,8 +206,9 @@ impl RunDir {
         Ok(())
     }
 
-    /// The pid file, open and locked; `None` if it was removed meanwhile.
-    fn lock(&self) -> Result<Option<File>, RunDirError> {
+    /// The pid file, open and locked; `None` if it was removed meanwhile. Notes whether somebody else
+    /// had to give up the lock.
+    fn lock(&self, waited: &mut bool) -> Result<Option<File>, RunDirError> {
         let fail = |source| RunDirError::LockPidFile { path: self.pid_file(), source };
         let opened = OpenOptions::new()
             .read(true)
@@ -213,7 +223,7 @@ impl RunDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(fail(source)),
         };
-        self.wait_for_lock(&pid_file)?;
+        *waited |= self.wait_for_lock(&pid_file)?;
         let locked = pid_file.metadata().map_err(fail)?;
         match fs::symlink_metadata(self.pid_file()) {
             Ok(named) if (named.dev(), named.ino()) == (locked.dev(), locked.ino()) => {
@@ -223,17 +233,20 @@ impl RunDir {
         }
     }
 
-    fn wait_for_lock(&self, pid_file: &File) -> Result<(), RunDirError> {
+    /// Locks the pid file; whether somebody else had to give the lock up.
+    fn wait_for_lock(&self, pid_file: &File) -> Result<bool, RunDirError> {
         let begun = clock::now();
+        let mut waited = false;
         loop {
             match fcntl(pid_file, FcntlArg::F_SETLK(&whole_file())) {
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(waited),
                 Err(Errno::EAGAIN | Errno::EACCES | Errno::EINTR) => {}
                 Err(errno) => {
                     let source = errno.into();
                     return Err(RunDirError::LockPidFile { path: self.pid_file(), source });
                 }
             }
+            waited = true;
             // A dead holder lives on in its workers, which share its descriptors, until they have
             // noticed; after an upgrade in place the dead holder has even our own pid.
             let waited_ms = clock::now().since(begun);
@@ -255,8 +268,10 @@ impl RunDir {
 
     fn write_pid(&self, mut pid_file: &File) -> Result<(), RunDirError> {
         let line = format!("{}\n", own_pid());
+        // One that was there may have any mode.
         pid_file
-            .set_len(0)
+            .set_permissions(Permissions::from_mode(FILE_MODE))
+            .and_then(|()| pid_file.set_len(0))
             .and_then(|()| pid_file.write_all(line.as_bytes()))
             .map_err(|source| RunDirError::LockPidFile { path: self.pid_file(), source })
     }
@@ -298,13 +313,19 @@ impl OccupiedRunDir {
         let pid_file = File::from(crate::sys::descriptor::own(pid_file));
         // Whose lock it is already gets it again.
         dir.wait_for_lock(&pid_file)?;
-        Ok(Self { dir, pid_file, remove_directory })
+        Ok(Self { dir, pid_file, remove_directory, orphans_until: None })
     }
 
     /// What the next program has to know.
     pub(crate) fn hand_off(&self) -> RunDirHandOff {
         let remove_directory = self.remove_directory;
         RunDirHandOff { pid_file: self.pid_file.as_raw_fd(), remove_directory }
+    }
+
+    /// Until when addresses may still be held by processes of the server whose place this one takes:
+    /// they give up the lock a moment before their sockets. `None`: nothing was taken over.
+    pub(crate) fn orphans_until(&self) -> Option<Millis> {
+        self.orphans_until
     }
 
     /// What is where.
@@ -337,105 +358,6 @@ impl AsFd for OccupiedRunDir {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pid_file.as_fd()
     }
-}
-
-/// Why a run directory cannot be used. Each is one line that names the path.
-#[derive(Debug, thiserror::Error)]
-pub enum RunDirError {
-    /// A server lives there.
-    #[error("a server with pid {pid} is already running in {}", path.display())]
-    Running {
-        /// The directory.
-        path: PathBuf,
-        /// The server's master.
-        pid: i32,
-    },
-    /// A server died there, and processes of it live on.
-    #[error("the server with pid {pid} is dead, but processes of it still live in {}", path.display())]
-    OrphansRemain {
-        /// The directory.
-        path: PathBuf,
-        /// The dead master.
-        pid: i32,
-    },
-    /// It is missing and cannot be made.
-    #[error("cannot make the run directory {}: {source}", path.display())]
-    Make {
-        /// The directory.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// It cannot be looked at.
-    #[error("cannot look at the run directory {}: {source}", path.display())]
-    Inspect {
-        /// The directory.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// It is a symbolic link.
-    #[error("the run directory {} is a symbolic link; name the real directory", path.display())]
-    Symlink {
-        /// The link.
-        path: PathBuf,
-    },
-    /// It is something else than a directory.
-    #[error("the run directory {} is not a directory", path.display())]
-    NotADirectory {
-        /// What was named.
-        path: PathBuf,
-    },
-    /// It belongs to another user.
-    #[error("the run directory {} belongs to user {owner}, not to user {ours}", path.display())]
-    ForeignOwner {
-        /// The directory.
-        path: PathBuf,
-        /// Its owner's user id.
-        owner: u32,
-        /// This process' user id.
-        ours: u32,
-    },
-    /// Others may look into it.
-    #[error("the run directory {} has mode {mode:04o}; it must be 0700", path.display())]
-    WrongMode {
-        /// The directory.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// The control socket would have a path no socket can have.
-    #[error(
-        "the run directory {} has too long a path: that of its control socket may have \
-         {SOCKET_PATH_MAX} bytes",
-        path.display()
-    )]
-    PathTooLong {
-        /// The directory.
-        path: PathBuf,
-    },
-    /// The pid file cannot be opened, locked or written.
-    #[error("cannot lock {}: {source}", path.display())]
-    LockPidFile {
-        /// The pid file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// A file of an earlier server, or ours, cannot be removed.
-    #[error("cannot remove {}: {source}", path.display())]
-    RemoveLeftover {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// Somebody keeps removing what we make.
-    #[error("the run directory {} is removed again and again while the server starts", path.display())]
-    Unsteady {
-        /// The directory.
-        path: PathBuf,
-    },
 }
 
 /// Whether a process of this id lives; one that is dead but not yet reaped does not.
@@ -502,7 +424,7 @@ fn own_pid() -> i32 {
 mod tests {
     use super::*;
     use std::io::{BufRead, BufReader};
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::symlink;
     use std::process::{Child, Command, Stdio};
 
     fn place() -> (tempfile::TempDir, RunDir) {
@@ -537,6 +459,7 @@ mod tests {
         assert_eq!(fs::metadata(dir.path()).unwrap().mode() & PERMISSIONS, 0o700);
         let pid = fs::read_to_string(dir.pid_file()).unwrap();
         assert_eq!(pid, format!("{}\n", std::process::id()));
+        assert_eq!(occupied.orphans_until(), None, "nobody was there");
         fs::write(dir.status_pipe(), "").unwrap();
         fs::write(dir.api_key(), "").unwrap();
         occupied.remove_all().unwrap();
@@ -559,6 +482,7 @@ mod tests {
         let (_outer, dir) = place();
         dir.make().unwrap();
         fs::write(dir.pid_file(), "1\n").unwrap();
+        fs::set_permissions(dir.pid_file(), Permissions::from_mode(0o644)).unwrap();
         for path in
             [dir.status_pipe(), dir.spare_status_pipe(), dir.control_socket(), dir.api_key()]
         {
@@ -566,6 +490,8 @@ mod tests {
         }
         let occupied = dir.clone().occupy().unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "only the pid file is left");
+        assert_eq!(fs::metadata(dir.pid_file()).unwrap().mode() & PERMISSIONS, 0o600);
+        assert!(occupied.orphans_until().is_some(), "it may have left sockets, too");
         occupied.remove_all().unwrap();
         assert!(!dir.path().exists());
     }
@@ -579,7 +505,7 @@ mod tests {
         assert!(refusal(&dir).contains("symbolic link"));
         let slash = PathBuf::from(format!("{}/", dir.path().display()));
         assert!(refusal(&RunDir::locate(Some(&slash))).contains("symbolic link"));
-        fs::set_permissions(&target, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(&target, Permissions::from_mode(0o755)).unwrap();
         assert!(refusal(&RunDir::locate(Some(&target))).contains("has mode 0755"));
         fs::write(outer.path().join("file"), "").unwrap();
         let file = RunDir::locate(Some(&outer.path().join("file")));

@@ -4,6 +4,7 @@
 //! directory → listeners → privileges dropped → shared memory → master. What fails, fails before anything is forked, and leaves nothing behind.
 
 use crate::app::App;
+use crate::clock::Millis;
 use crate::config::Config;
 use crate::exit::ExitCode;
 use crate::layout::Layout;
@@ -208,7 +209,7 @@ impl<A: App> Server<A> {
         privileges.prepare(&run_dir)?;
         let run_dir = run_dir.occupy()?;
         let made = self.layout(descriptors).and_then(|layout| {
-            let bound = privileges.with_root(|| self.bind())??;
+            let bound = privileges.with_root(|| self.bind(run_dir.orphans_until()))??;
             privileges.give_up()?;
             let (shared, wiring) = self.make_shared(&layout, bound)?;
             Ok((layout, shared, wiring))
@@ -311,9 +312,9 @@ impl<A: App> Server<A> {
     }
 
     /// The listeners of every slot, and where they are.
-    fn bind(&self) -> Result<Bound, StartError> {
+    fn bind(&self, orphans_until: Option<Millis>) -> Result<Bound, StartError> {
         let config = &self.config;
-        let bind = |addresses| master::bind_all(addresses, config.workers, config.backlog);
+        let bind = |at| master::bind_all(at, config.workers, config.backlog, orphans_until);
         let (addresses, mut listeners) = bind(&config.listen)?;
         let (admin_addresses, for_admins) = bind(&config.admin_listen)?;
         for (slot, more) in listeners.iter_mut().zip(for_admins) {
