@@ -5,10 +5,10 @@ use dunlin_server::control::ControlError;
 use dunlin_server::exit::ExitCode;
 use dunlin_server::logging::LogError;
 use dunlin_server::privileges::PrivilegesError;
-use dunlin_server::settings::SettingsError;
+use dunlin_server::settings::{SettingsError, one_line};
 use std::fmt;
 
-/// What `main` prints and exits with.
+/// What `main` prints and exits with. The line is one, whatever keys and paths are in it.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) code: ExitCode,
@@ -34,7 +34,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.line)
+        f.write_str(&one_line(&self.line))
     }
 }
 

@@ -11,6 +11,11 @@ use dunlin_server::clock;
 use dunlin_server::exit::ExitCode;
 
 pub(crate) fn run(flags: &Token) -> Result<ExitCode, Failure> {
+    if flags.ttl == 0 {
+        let sentence =
+            "--ttl is 0, and the token would be expired before anybody has it; at least 1";
+        return Err(Failure::bad_usage(sentence));
+    }
     let sources = SettingsFlags {
         config: flags.config.clone(),
         set: flags.set.clone(),

@@ -84,7 +84,20 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
     starter.fails(2, &["dunlin.toml:4", "server.wrokers", "server.workers"]);
     assert!(!starter.dir().run_dir().exists());
     let starter = Server::configure("[zebra]\nstripes = 2\n");
-    starter.fails(2, &["dunlin.toml:2", "zebra.stripes"]);
+    starter.fails(2, &["dunlin.toml:2", "zebra.stripes", "the nearest known key is"]);
+    let starter = Server::configure("").args(&["--set", "backend.secret=abc"]);
+    let line = starter.fails(2, &["backend.secret_file"]);
+    assert!(!line.contains("auth.secret"), "{line}");
+}
+
+#[test]
+fn an_error_is_one_line_whatever_stands_in_a_key_or_a_path() {
+    let starter = Server::configure("\"a\\nb\" = 1\n");
+    let ended = starter.run();
+    assert_eq!((ended.code, ended.stderr.lines().count()), (Some(2), 1), "{ended:?}");
+    let ended = process::run(dunlin().args(["serve", "-c", "x\ny"]));
+    assert_eq!((ended.code, ended.stderr.lines().count()), (Some(2), 1), "{ended:?}");
+    assert!(ended.stderr.contains("x\\ny"), "{ended:?}");
 }
 
 #[test]

@@ -68,20 +68,52 @@ fn term_and_int_stop_gracefully() {
     }
 }
 
-/// Ctrl-C in a terminal goes to the whole group: the workers get it too.
+/// Ctrl-C in a terminal goes to the whole group, and so do the SIGTERM of `timeout`, of shells and of
+/// supervisors: every process gets it, in any order.
 #[test]
-fn an_interrupt_of_the_whole_group_is_a_graceful_stop_as_well() {
-    for _ in 0..3 {
+fn a_signal_to_the_whole_group_is_a_graceful_stop_as_well() {
+    for name in ["INT", "TERM", "INT", "TERM"] {
         let mut server = Server::start(TOML);
         let mut clients: Vec<_> = (0..8).map(|n| server.client().login(&format!("u{n}"))).collect();
-        process::signal("INT", -server.pid);
+        process::signal(name, -server.pid);
         for client in &mut clients {
             let (code, bye) = client.expect_close();
             assert_eq!((code, bye.is_some()), (1001, true));
         }
         assert_eq!(server.wait_end().code(), Some(0));
-        assert!(!server.dir().log().contains("died"), "nobody died: {}", server.dir().log());
+        assert!(!server.run_dir().exists());
+        let log = server.dir().log();
+        assert!(!log.contains("died"), "nobody died: {log}");
+        let (_, since_stop) = log.split_once(" stopping").expect("it says that it stops");
+        assert!(!since_stop.contains("WARN"), "nothing to warn of: {log}");
     }
+}
+
+#[test]
+fn a_term_to_the_children_just_before_the_master_is_no_death() {
+    let mut server = Server::start(TOML);
+    for pid in server.status().child_pids() {
+        process::signal("TERM", pid);
+    }
+    server.signal("TERM");
+    assert_eq!(server.wait_end().code(), Some(0));
+    let log = server.dir().log();
+    assert!(!log.contains("died"), "nobody died: {log}");
+}
+
+#[test]
+fn a_term_to_a_task_process_or_the_timer_replaces_it_and_is_no_death() {
+    let server = Server::start(TOML);
+    for seat in ["/tasks/0", "/timer"] {
+        let pid = server.status().number(&format!("{seat}/pid"));
+        process::signal("TERM", pid.cast_signed());
+        server.wait_until("another process in its seat", |status| {
+            status.number(&format!("{seat}/pid")) != pid
+                && status.text(&format!("{seat}/state")) == "running"
+        });
+    }
+    let log = server.dir().log();
+    assert!(!log.contains("died"), "nobody died: {log}");
 }
 
 #[test]

@@ -271,6 +271,15 @@ fn a_secret_from_the_environment_serves_and_is_shown_nowhere() {
 }
 
 #[test]
+fn a_token_that_would_be_expired_at_once_is_refused() {
+    let dir = Dir::new();
+    dir.write_config("");
+    let ended = token_command(&dir, &["--user", "ann", "--ttl", "0"]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""), "{ended:?}");
+    assert!(ended.stderr.starts_with("dunlin: --ttl is 0"), "{ended:?}");
+}
+
+#[test]
 fn a_token_is_minted_only_by_a_key_that_can() {
     let dir = Dir::new();
     dir.write_config("");

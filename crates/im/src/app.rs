@@ -326,7 +326,7 @@ impl App for ImApp {
         if http::takes_upgrade(&request.http.path, request.http.arrival.door) {
             Handshake::accept()
         } else {
-            Handshake::Refuse(http::no_such_path())
+            Handshake::Refuse(http::no_such_path(request.http.arrival.door))
         }
     }
 

@@ -12,8 +12,16 @@ pub(crate) fn takes_upgrade(path: &str, door: Door) -> bool {
 }
 
 /// What an upgrade on another path gets.
-pub(crate) fn no_such_path() -> Response {
-    Response::text(404, "not found: the IM is on /ws\n")
+pub(crate) fn no_such_path(door: Door) -> Response {
+    Response::text(
+        404,
+        match door {
+            Door::Public => "not found: the IM is on /ws\n",
+            Door::Admin => {
+                "not found: here are /dashboard, /api, /metrics, /healthz and /readyz, no IM\n"
+            }
+        },
+    )
 }
 
 /// The answer to a plain request; `stopping`: the server takes no new connections any more; `front`: what
@@ -28,14 +36,14 @@ pub(crate) fn respond(
 ) -> Response {
     let answer = match path {
         "/dashboard" if admins => page::dashboard,
-        "/" | "/ws" if door == Door::Admin => return no_such_path(),
+        "/" | "/ws" if door == Door::Admin => return no_such_path(door),
         "/" => front,
         "/readyz" if stopping => || Response::text(503, "stopping\n").header("Retry-After", "1"),
         "/healthz" | "/readyz" => || Response::text(200, "ok\n"),
         "/ws" => {
             || Response::text(426, "this path speaks WebSocket\n").header("Upgrade", "websocket")
         }
-        _ => return no_such_path(),
+        _ => return no_such_path(door),
     };
     match method {
         "GET" | "HEAD" => answer(),
@@ -106,7 +114,10 @@ mod tests {
         for (path, status) in
             [("/", 404), ("/dashboard", 200), ("/ws", 404), ("/healthz", 200), ("/readyz", 200)]
         {
-            assert_eq!(plain("GET", path, Door::Admin, false).status, status, "{path}");
+            let answer = plain("GET", path, Door::Admin, false);
+            assert_eq!(answer.status, status, "{path}");
+            let said = String::from_utf8_lossy(&answer.body);
+            assert!(!said.contains("the IM is on"), "{path}: {said}");
         }
     }
 }

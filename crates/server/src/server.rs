@@ -12,7 +12,7 @@ use crate::master::{self, ConfigSource, Master, Parts};
 use crate::privileges::{PreparationError, Privileges, PrivilegesError};
 use crate::process::{self, AddedProcess};
 use crate::run_dir::RunDir;
-use crate::settings::Settings;
+use crate::settings::{Settings, one_line};
 use crate::shared::{Shared, Sizes};
 use crate::sys::{daemon, descriptor, exec, limits, packet, signals, unix_socket};
 use crate::timer;
@@ -388,7 +388,7 @@ fn print_outcome(outcome: Result<String, String>) {
     // A terminal that is gone is no reason not to run.
     let _ = match outcome {
         Ok(line) => writeln!(io::stdout(), "{line}"),
-        Err(sentence) => writeln!(io::stderr(), "dunlin: {sentence}"),
+        Err(sentence) => writeln!(io::stderr(), "dunlin: {}", one_line(&sentence)),
     };
     let _ = io::stdout().flush();
 }

@@ -10,11 +10,23 @@ pub(super) fn parameters(
     request: &Request,
     known: &[&str],
 ) -> Result<Vec<(String, String)>, ApiError> {
+    let raw = request.query.as_deref().unwrap_or_default();
+    if let Some(broken) = raw.split('&').find(|pair| has_broken_escape(pair)) {
+        let name = broken.split('=').next().unwrap_or_default();
+        return Err(ApiError::parameter(name, "has a % that begins no escape (%25 is a %)"));
+    }
     let pairs = request.query_pairs();
     match pairs.iter().find(|(name, _)| !known.contains(&name.as_str())) {
         Some((unknown, _)) => Err(ApiError::parameter(unknown, "is no parameter of this path")),
         None => Ok(pairs),
     }
+}
+
+/// Whether a `%` is not followed by two hexadecimal digits.
+fn has_broken_escape(text: &str) -> bool {
+    let mut after = text.split('%').map(str::as_bytes);
+    after.next();
+    after.any(|rest| !matches!(rest, [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit()))
 }
 
 /// The value of a parameter that may stand once.
@@ -69,7 +81,16 @@ mod tests {
         let pairs = parameters(&ask("user=a&user=b%20c"), &["user"]).unwrap();
         assert_eq!(pairs, [("user".into(), "a".into()), ("user".into(), "b c".into())]);
         assert!(parameters(&get("/api/x"), &[]).unwrap().is_empty());
-        for query in ["usr=a", "user=a&x", "=", "user%00=a", "USER=a"] {
+        for query in [
+            "usr=a",
+            "user=a&x",
+            "=",
+            "user%00=a",
+            "USER=a",
+            "user=%zz",
+            "user=a&user=%4",
+            "user=%",
+        ] {
             let error = parameters(&ask(query), &["user"]).unwrap_err();
             assert_eq!((error.status, error.reason), (400, "bad_request"), "{query}");
         }

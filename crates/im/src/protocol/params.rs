@@ -458,6 +458,8 @@ mod tests {
         let kind = format!(r#"{{"user":"a","device":{{"id":"d","kind":"{}"}}}}"#, "x".repeat(33));
         for (text, field) in [
             ("{}", "params.user is missing"),
+            // A token in the open mode: docs/troubleshooting.md names this answer.
+            (r#"{"token":"t","device":{"id":"d"}}"#, "params.user is missing"),
             ("[]", "params must be an object"),
             ("7", "params must be an object"),
             (r#"{"user":"a"}"#, "params.device is missing"),

@@ -22,6 +22,10 @@ const BUFFER_BYTES: usize = 8 << 10;
 /// Longest sentence a control message carries.
 const SENTENCE_MAX: usize = 4 << 10;
 
+/// How long a process beside the workers that got SIGTERM waits before it asks to be replaced. A signal to
+/// the whole group comes to the master as well, in any order, which then stops everybody in its own.
+pub(crate) const TERM_PATIENCE_MS: u64 = 100;
+
 /// Master and child, to each other.
 #[derive(Encode, Decode, Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Control {

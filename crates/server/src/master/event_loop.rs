@@ -70,7 +70,7 @@ impl<A: App> Master<A> {
             }
             self.now = clock::now();
             let mut came = sys_signals::Came::default();
-            let mut pipes = Vec::new();
+            let (mut deaths, mut pipes) = (Vec::new(), Vec::new());
             for event in &events {
                 match event.token() {
                     SIGNALS => came = sys_signals::drain(signals),
@@ -81,7 +81,7 @@ impl<A: App> Master<A> {
                     Token(token) if token >= FIRST_CHILD => {
                         let key = (token - FIRST_CHILD) / 2;
                         if (token - FIRST_CHILD).is_multiple_of(2) {
-                            self.note_death(key);
+                            deaths.push(key);
                         } else {
                             pipes.push(key);
                         }
@@ -89,8 +89,10 @@ impl<A: App> Master<A> {
                     _ => {}
                 }
             }
-            pipes.into_iter().for_each(|key| self.read_pipe(key));
+            // Signals first: nobody is replaced any more where the server is to stop.
             self.act_on_signals(came);
+            deaths.into_iter().for_each(|key| self.note_death(key));
+            pipes.into_iter().for_each(|key| self.read_pipe(key));
             self.hear_processes();
             self.serve_control();
             self.serve_status();

@@ -97,8 +97,10 @@ impl<A: App> Master<A> {
     }
 
     fn end_job(&mut self, outcome: &Outcome) {
-        info!(?outcome, "connections moved");
         let Left { http, unsent, other } = outcome.left;
+        let left = u64::from(http) + u64::from(unsent) + u64::from(other);
+        let (error, moved, took_ms) = (outcome.error.as_deref(), outcome.moved, outcome.took_ms);
+        info!(error, moved, left, took_ms, "connections moved");
         let answer = ControlAnswer {
             ok: outcome.error.is_none(),
             error: outcome.error.clone(),

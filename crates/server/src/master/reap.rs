@@ -154,7 +154,11 @@ impl<A: App> Master<A> {
                 self.close_private(slot, child.generation);
                 self.sweep.begin(&self.shared, &self.wiring);
             }
-            if child.report {
+            // What has nothing left to do ends so while the server stops, told or not.
+            let at_its_end = self.state.is_stopping()
+                && !matches!(child.seat, Seat::Worker(_))
+                && ended.exit_code == Some(0);
+            if child.report && !at_its_end {
                 self.count_death(child.seat, child.killed, ended);
                 self.report(child.seat, child.pid, ended);
             } else {
@@ -191,7 +195,8 @@ impl<A: App> Master<A> {
             Seat::Task(_) => "task".to_owned(),
             Seat::Process(place) => self.processes[usize::from(place)].name.clone(),
         };
-        warn!(%seat, pid, exit_code = ?ended.exit_code, signal = ?ended.signal, "died");
+        let signal = ended.signal.map(fork::signal_name);
+        warn!(%seat, pid, exit_code = ended.exit_code, signal, "died");
         let error = WorkerError {
             role,
             slot: seat.place(),

@@ -49,7 +49,10 @@ impl<A: App> Master<A> {
         let changes = if tasks_only { Ok((Vec::new(), Vec::new())) } else { self.take_config() };
         match changes {
             Ok((applied, needs_restart)) => {
-                info!(?applied, ?needs_restart, tasks_only, "reloading");
+                // An empty list is no field of the line.
+                let listed = |keys: &[String]| (!keys.is_empty()).then(|| keys.join(", "));
+                let (changed, waiting_keys) = (listed(&applied), listed(&needs_restart));
+                info!(applied = changed, needs_restart = waiting_keys, tasks_only, "reloading");
                 self.pending_reload = Some(Pending {
                     began: self.now,
                     applied,

@@ -8,7 +8,7 @@ use crate::app::Sender;
 use crate::ids::SlotId;
 use crate::ipc::codec;
 use crate::ipc::mail::Mail;
-use crate::ipc::pipe::{Control, Pipe};
+use crate::ipc::pipe::{Control, Pipe, TERM_PATIENCE_MS};
 use crate::ipc::post::Post;
 use crate::logging;
 use crate::scoreboard::ProcessRow;
@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use tracing::error;
 
 const INNER: Token = Token(0);
+const TERM_PATIENCE: Duration = Duration::from_millis(TERM_PATIENCE_MS);
 const CONTROL: Token = Token(1);
 const SIGNALS: Token = Token(2);
 
@@ -64,6 +65,8 @@ pub struct ProcessContext {
     inner_ended: bool,
     signal_pipe: RawFd,
     stop: bool,
+    /// When it asks to be replaced, since it got SIGTERM.
+    ask_at: Option<Instant>,
     server: Option<InServer>,
 }
 
@@ -107,16 +110,19 @@ impl ProcessContext {
             inner_ended: false,
             signal_pipe,
             stop: false,
+            ask_at: None,
             server: None,
         })
     }
 
     /// Waits for the first of: bytes in the pipe, its end, a stop, the time. `None`: no limit in time.
-    /// SIGTERM to this process counts as a stop.
+    /// SIGTERM to this process counts as a stop; in a server, as the wish to be replaced, which the master
+    /// then sees to.
     pub fn wait(&mut self, timeout: Option<Duration>) -> ProcessEvent {
         let until = timeout.map(deadline);
         loop {
             self.look_at_control();
+            self.ask_where_due();
             if self.stop {
                 return ProcessEvent::Stop;
             }
@@ -128,6 +134,8 @@ impl ProcessContext {
             if left.is_some_and(|left| left.is_zero()) {
                 return ProcessEvent::Timeout;
             }
+            let ask = self.ask_at.map(|at| at.saturating_duration_since(now()));
+            let left = left.into_iter().chain(ask).min();
             if let Err(error) = self.poll.poll(&mut self.events, left)
                 && error.kind() != io::ErrorKind::Interrupted
             {
@@ -139,7 +147,9 @@ impl ProcessContext {
                     INNER => self.inner_ready = true,
                     SIGNALS => {
                         let came = signals::drain(self.signal_pipe);
-                        self.stop |= came.has(SIGTERM);
+                        if came.has(SIGTERM) {
+                            self.ask_at.get_or_insert_with(|| deadline(TERM_PATIENCE));
+                        }
                     }
                     _ => {}
                 }
@@ -211,6 +221,17 @@ impl ProcessContext {
         if let Some(server) = &mut self.server {
             // A master that does not read its pipe is gone, and so will this process be.
             let _ = server.control.send(&Control::Prepared);
+        }
+    }
+
+    /// Asks the master to be replaced, where this process was asked to end.
+    fn ask_where_due(&mut self) {
+        if let Some(server) = &mut self.server {
+            if self.ask_at.take_if(|at| now() >= *at).is_some() {
+                self.stop |= server.control.send(&Control::Recycle).is_err();
+            }
+        } else {
+            self.stop |= self.ask_at.is_some();
         }
     }
 

@@ -34,7 +34,7 @@ mod suggest;
 mod value;
 
 pub use resolve::{FileEntry, FileLayer, FlagEntry, Layers, SettingsError};
-pub use spec::{ENVIRONMENT_PREFIX, KeyKind, KeySpec, Origin};
+pub use spec::{ENVIRONMENT_PREFIX, KeyKind, KeySpec, Origin, one_line};
 pub use value::{Literal, Value, ValueError, duration_text, size_text};
 
 use std::path::{Path, PathBuf};

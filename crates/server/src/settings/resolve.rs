@@ -2,8 +2,8 @@
 //!
 //! Reads nothing itself but, where it is asked to, the environment; the layers are given.
 
-use super::spec::{ENVIRONMENT_PREFIX, KeySpec, Origin, environment_name};
-use super::suggest::nearest_key;
+use super::spec::{ENVIRONMENT_PREFIX, KeySpec, Origin, environment_name, one_line};
+use super::suggest::{Nearest, nearest_key};
 use super::value::{Literal, Value, ValueError};
 use super::{Setting, Settings};
 use std::path::PathBuf;
@@ -77,14 +77,16 @@ pub struct FlagEntry {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
     /// Nobody reads this key.
-    #[error("{origin}: unknown key {key}{}", suggestion(.nearest))]
+    #[error("{origin}: unknown key {}{}", one_line(.key), suggestion(.nearest, *.alike))]
     UnknownKey {
         /// Where it was written.
         origin: Origin,
         /// The key.
         key: String,
-        /// What was probably meant, in the notation of that place.
+        /// The nearest known one, in the notation of that place; `None`: there are no keys.
         nearest: Option<String>,
+        /// Whether that was probably meant.
+        alike: bool,
     },
     /// The value does not fit the key.
     #[error("{origin}: {key} {problem}")]
@@ -108,8 +110,12 @@ pub enum SettingsError {
     },
 }
 
-fn suggestion(nearest: &Option<String>) -> String {
-    nearest.as_ref().map(|key| format!("; did you mean {key}?")).unwrap_or_default()
+fn suggestion(nearest: &Option<String>, alike: bool) -> String {
+    match nearest {
+        Some(key) if alike => format!("; did you mean {key}?"),
+        Some(key) => format!("; the nearest known key is {key}"),
+        None => String::new(),
+    }
 }
 
 /// See [`Settings::resolve`].
@@ -192,12 +198,18 @@ impl Resolver {
     }
 
     fn unknown(&self, key: &str, origin: Origin) -> SettingsError {
-        let nearest = nearest_key(key, self.settings.iter().map(|setting| setting.spec.key));
-        let nearest = nearest.map(|known| match &origin {
+        // What would be refused where it was written is no advice.
+        let is_flag = matches!(origin, Origin::Flag(_));
+        let known = self.settings.iter().map(|setting| setting.spec);
+        let known: Vec<&str> =
+            known.filter(|spec| !(is_flag && spec.secret)).map(|spec| spec.key).collect();
+        let found = nearest_key(key, &known);
+        let alike = found.is_some_and(|Nearest { alike, .. }| alike);
+        let nearest = found.map(|Nearest { key: known, .. }| match &origin {
             Origin::Environment(_) => environment_name(known),
             _ => known.to_owned(),
         });
-        SettingsError::UnknownKey { origin, key: key.to_owned(), nearest }
+        SettingsError::UnknownKey { origin, key: key.to_owned(), nearest, alike }
     }
 
     fn road_of_secret(&self, spec: &KeySpec) -> String {

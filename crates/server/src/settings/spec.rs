@@ -130,6 +130,20 @@ impl fmt::Display for KeyKind {
     }
 }
 
+/// A text that may hold anything as a part of one line: control characters are written as escapes.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            line.extend(character.escape_default());
+        } else {
+            line.push(character);
+        }
+    }
+    line
+}
+
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -152,7 +166,9 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
-            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::File { path, line } => {
+                write!(f, "{}:{line}", one_line(&path.display().to_string()))
+            }
             Self::Environment(name) | Self::Flag(name) => f.write_str(name),
         }
     }

@@ -136,6 +136,11 @@ pub(crate) struct Ended {
     pub(crate) signal: Option<i32>,
 }
 
+/// A signal as people call it: `SIGKILL`.
+pub(crate) fn signal_name(number: i32) -> String {
+    Signal::try_from(number).map_or_else(|_| number.to_string(), |signal| signal.to_string())
+}
+
 /// Reaps the child of a process handle, if it has ended.
 pub(crate) fn reap(pidfd: RawFd) -> io::Result<Option<Ended>> {
     let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;

@@ -7,7 +7,7 @@ use crate::clock;
 use crate::ids::TaskId;
 use crate::ipc::codec;
 use crate::ipc::mail::{Mail, TaskMail};
-use crate::ipc::pipe::Control;
+use crate::ipc::pipe::{Control, TERM_PATIENCE_MS};
 use crate::logging;
 use crate::scoreboard::Cell;
 use crate::sys::signals;
@@ -52,7 +52,9 @@ impl<A: App> TaskProcess<'_, A> {
             if self.core.stop.is_some() {
                 return Ok(());
             }
-            if let Err(error) = poll.poll(&mut events, Some(LOOK_EVERY))
+            let until_ask =
+                self.ask_at.map_or(LOOK_EVERY, |at| Duration::from_millis(at.since(clock::now())));
+            if let Err(error) = poll.poll(&mut events, Some(until_ask.min(LOOK_EVERY)))
                 && error.kind() != io::ErrorKind::Interrupted
             {
                 return Err(error);
@@ -62,6 +64,11 @@ impl<A: App> TaskProcess<'_, A> {
 
     fn obey_control(&mut self) {
         if signals::drain(self.signals).has(SIGTERM) {
+            self.ask_at.get_or_insert_with(|| clock::now() + TERM_PATIENCE_MS);
+        }
+        if self.ask_at.take_if(|at| clock::now() >= *at).is_some()
+            && self.core.control.send(&Control::Recycle).is_err()
+        {
             self.core.stop.get_or_insert(StopReason::Replaced);
         }
         while let Some(message) = self.core.control.receive() {

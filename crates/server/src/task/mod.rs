@@ -12,6 +12,7 @@ mod queue;
 pub(crate) use queue::recover as recover_queue;
 
 use crate::app::{App, StopReason};
+use crate::clock::Millis;
 use crate::context::Context;
 use crate::ipc::pipe::{Control, Pipe, cut_sentence};
 use crate::ipc::post::Post;
@@ -57,6 +58,8 @@ struct TaskProcess<'a, A: App> {
     app: &'a mut A,
     core: Core,
     signals: RawFd,
+    /// When it asks to be replaced, since it got SIGTERM.
+    ask_at: Option<Millis>,
 }
 
 /// The whole life of a task process; gives its exit code.
@@ -85,7 +88,7 @@ fn live<A: App>(app: &mut A, birth: Birth) -> io::Result<i32> {
         row,
         stop: None,
     };
-    let mut process = TaskProcess { app, core, signals };
+    let mut process = TaskProcess { app, core, signals, ask_at: None };
     let started = process.hook(|app, context| app.worker_start(context));
     let failed = match started {
         Some(Ok(())) => None,
