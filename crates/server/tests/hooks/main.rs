@@ -32,6 +32,7 @@ mod sandbox;
 mod server;
 mod siblings;
 mod stops;
+mod talks;
 mod timing;
 mod upgrades;
 mod vanishing;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         reloads::TESTS,
         leftovers::TESTS,
         moves::TESTS,
+        talks::TESTS,
         marks::TESTS,
         crashes::TESTS,
         deaths::TESTS,
