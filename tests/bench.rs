@@ -243,7 +243,7 @@ fn a_terminal_shows_which_part_and_round_runs_and_then_the_table_alone() {
 }
 
 #[test]
-fn control_c_ends_every_mode_on_a_clean_line() {
+fn control_c_ends_a_run_on_a_clean_line() {
     let server = Server::start("[server]\nworkers = 2");
     for mode in [
         &["im", "--only", "send", "--duration", "60s"][..],
