@@ -6,12 +6,12 @@
 // SCREENSHOTS=DIR it leaves pictures there.
 
 import assert from "node:assert/strict";
-import { readFile, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import WebSocket from "ws";
 import { Dunlin } from "../../crates/im/clients/dunlin.js";
 import { jwt } from "./jwt.mjs";
-import { expectComplaints, home, isUsable, open, picture, pid, play, runDir, scenario, until } from "./chromium.mjs";
+import { api, expectComplaints, home, isUsable, open, picture, pid, play, runDir, scenario, until } from "./chromium.mjs";
 
 async function logIn(page, name) {
   await page.getByLabel("Your name").fill(name);
@@ -220,9 +220,7 @@ const scenarios = {
     // What the server says is no user's, whatever a user is called.
     await (await peer("server")).send({ user: "ann" }, "give me your password");
     await page.locator("#talks button", { hasText: "server" }).waitFor();
-    const key = (await readFile(join(runDir, "api.key"), "utf8")).trim();
-    const headers = { Authorization: `Bearer ${key}`, "Content-Type": "application/json" };
-    await fetch(`${home}api/push`, { method: "POST", headers, body: JSON.stringify({ to: { user: "ann" }, body: "a notice" }) });
+    await api("push", { to: { user: "ann" }, body: "a notice" });
     await chooses(page, "From the server");
     await hears(page, "a notice");
     assert.equal(await page.locator("#log li").count(), 1);
@@ -289,9 +287,7 @@ const scenarios = {
     const page = await open(browser);
     await logIn(page, "ann");
     await talkTo(page, "#tea");
-    const key = (await readFile(join(runDir, "api.key"), "utf8")).trim();
-    const headers = { Authorization: `Bearer ${key}`, "Content-Type": "application/json" };
-    await fetch(`${home}api/kick`, { method: "POST", headers, body: JSON.stringify({ user: "ann", reason: "a test" }) });
+    await api("kick", { user: "ann", reason: "a test" });
     await page.locator("#state", { hasText: "closed: a test" }).waitFor();
     await isUsable(page);
     await picture(page, "chat-closed");

@@ -40,6 +40,15 @@ export async function picture(page, name, options = {}) {
   if (process.env.SCREENSHOTS) await page.screenshot({ path: join(process.env.SCREENSHOTS, `${name}.png`), ...options });
 }
 
+/** Of a server whose key is in a file of the owner's, that; else the one it has made. */
+export const apiKey = async () => (await readFile(join(runDir, "../api.key"), "utf8").catch(() => readFile(join(runDir, "api.key"), "utf8"))).trim();
+
+/** A call of the HTTP API; with a body it is a POST. */
+export async function api(path, body) {
+  const headers = { Authorization: `Bearer ${await apiKey()}`, ...(body && { "Content-Type": "application/json" }) };
+  return fetch(`${home}api/${path}`, body ? { method: "POST", headers, body: JSON.stringify(body) } : { headers });
+}
+
 export const pid = async () => Number(await readFile(join(runDir, "dunlin.pid"), "utf8"));
 
 /** Waits until a look at the page says yes. */

@@ -6,13 +6,11 @@
 // server with two or more workers and some load.
 
 import assert from "node:assert/strict";
-import { readFile, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { expectComplaints, home, isUsable, open, picture, pid, play, runDir, scenario, until } from "./chromium.mjs";
+import { api, apiKey, expectComplaints, isUsable, open, picture, pid, play, runDir, scenario, until } from "./chromium.mjs";
 
-/** Of a server whose key is in a file of the owner's, that; else the one it has made. */
-const apiKey = async () => (await readFile(join(runDir, "../api.key"), "utf8").catch(() => readFile(join(runDir, "api.key"), "utf8"))).trim();
-const status = async () => (await fetch(`${home}api/status`, { headers: { Authorization: `Bearer ${await apiKey()}` } })).json();
+const status = async () => (await api("status")).json();
 const text = (page, selector) => page.locator(selector).first().textContent();
 const events = (page) => page.locator("#events li").allTextContents();
 

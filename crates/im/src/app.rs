@@ -145,8 +145,18 @@ impl ImApp {
         reason: CloseReason,
         words: &str,
     ) -> bool {
-        let bye = notification::encode(&close::bye(reason.code(), words.to_owned().into(), 1));
-        context.disconnect_saying(conn, Message::Text(&bye), reason.code(), words)
+        Self::say_bye_with(context, conn, reason.code(), words)
+    }
+
+    /// The same with any code, the engine's own or an extension's.
+    pub(crate) fn say_bye_with(
+        context: &mut Context<'_, Self>,
+        conn: ConnId,
+        code: u16,
+        words: &str,
+    ) -> bool {
+        let bye = notification::encode(&close::bye(code, words.to_owned().into(), 1));
+        context.disconnect_saying(conn, Message::Text(&bye), code, words)
     }
 
     /// The same for a connection that this worker serves: its login ends with it, not when its client has

@@ -10,9 +10,8 @@ use super::asked::{Asked, AskedId, Verdict, What};
 use super::client::{Answer, Failure};
 use super::{Word, Work};
 use crate::app::ImApp;
-use crate::close;
 use crate::methods;
-use crate::protocol::{CallError, Code, Id, notification, reply};
+use crate::protocol::{CallError, Code, Id, reply};
 use crate::tasks;
 use dunlin_server::timer::PAYLOAD_MAX;
 use dunlin_server::{ConnId, Context, Message, Role, TimerId};
@@ -237,10 +236,7 @@ impl ImApp {
             }
             AskedId::Forgotten => {
                 // Nobody can be told, and it must not wait for ever: it may come again.
-                const CODE: u16 = 1013;
-                const WHY: &str = "no answer in time";
-                let bye = notification::encode(&close::bye(CODE, WHY.into(), 1));
-                context.disconnect_saying(conn, Message::Text(&bye), CODE, WHY);
+                Self::say_bye_with(context, conn, 1013, "no answer in time");
                 return;
             }
         }

@@ -5,7 +5,6 @@
 
 use crate::app::ImApp;
 use crate::auth::Claims;
-use crate::close;
 use crate::ids::UserId;
 use crate::protocol::params::Device;
 use crate::protocol::{CallError, notification};
@@ -118,9 +117,7 @@ impl<'a> CallContext<'a> {
     /// Says `bye` to a session and closes it, behind what is queued for it. Of the codes, 4000 to 4499
     /// ask the client to come back, 4500 to 4999 not to. False if the session is not there.
     pub fn close(&mut self, conn: ConnId, code: u16, reason: &str) -> bool {
-        let bye = close::bye(code, reason.to_owned().into(), 1);
-        let text = notification::encode(&bye);
-        self.context.disconnect_saying(conn, Message::Text(&text), code, reason)
+        ImApp::say_bye_with(&mut self.context, conn, code, reason)
     }
 }
 

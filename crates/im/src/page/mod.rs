@@ -18,6 +18,7 @@ const HTML: &str = include_str!("chat/page.html");
 const STYLE: &str = include_str!("chat/page.css");
 const SCRIPT: &str = concat!(
     include_str!("../../clients/dunlin.js"),
+    include_str!("elements.js"),
     include_str!("chat/talks.js"),
     include_str!("chat/view.js"),
     include_str!("chat/page.js"),
@@ -26,6 +27,7 @@ const SCRIPT: &str = concat!(
 const DASHBOARD_HTML: &str = include_str!("dashboard/board.html");
 const DASHBOARD_STYLE: &str = include_str!("dashboard/board.css");
 const DASHBOARD_SCRIPT: &str = concat!(
+    include_str!("elements.js"),
     include_str!("dashboard/figures.js"),
     include_str!("dashboard/charts.js"),
     include_str!("dashboard/board.js"),

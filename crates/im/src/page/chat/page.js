@@ -3,7 +3,7 @@
 const SIGNAL_EVERY_MS = 2_000; // one word of typing
 /** The server wants a token in place of a name. */
 const byToken = document.documentElement.dataset.auth === "token";
-const field = at(byToken ? "token" : "name");
+const field = $(byToken ? "token" : "name");
 
 let lastSignal = 0;
 let lastBye = "";
@@ -36,23 +36,23 @@ function isMine(id) {
 
 // ---- logging in and out
 
-at("login").addEventListener("submit", (event) => {
+$("login").addEventListener("submit", (event) => {
   event.preventDefault();
   const typed = byToken ? field.value.replace(/\s+/g, "") : field.value.trim();
   if (typed) enter(byToken ? { token: typed } : { user: typed });
   else field.focus();
 });
 
-at("token").addEventListener("keydown", (event) => {
+$("token").addEventListener("keydown", (event) => {
   if (event.key !== "Enter") return;
   event.preventDefault();
-  at("login").requestSubmit();
+  $("login").requestSubmit();
 });
 
 async function enter(who) {
   client?.close();
   client = null;
-  at("login-error").textContent = "";
+  $("login-error").textContent = "";
   const device = { id: await deviceId(), model: navigator.platform || "browser", kind: "browser" };
   if (client) return; // Pressed twice: the first goes on.
   const url = new URL("ws", location.href);
@@ -81,7 +81,7 @@ async function enter(who) {
     mine.close();
     client = null;
     leaveHouse();
-    at("login-error").textContent = said(error);
+    $("login-error").textContent = said(error);
   }
 }
 
@@ -89,44 +89,44 @@ async function arrive(login) {
   if (login.user !== me) forget();
   me = login.user;
   for (const talk of talks.values()) talk.entered = false;
-  at("me-name").textContent = me;
-  at("token").value = "";
+  $("me-name").textContent = me;
+  $("token").value = "";
   if (!byToken) sessionStorage.setItem("dunlin.user", me);
-  at("door").hidden = true;
-  at("house").hidden = false;
-  at("house").dataset.view = chosen ? "talk" : "side";
+  $("door").hidden = true;
+  $("house").hidden = false;
+  $("house").dataset.view = chosen ? "talk" : "side";
   const kept = remembered();
   const named = (login.rooms ?? []).map((room) => "#" + room);
   for (const key of new Set([...named, ...kept.keys, ...talks.keys()])) await open(key, false);
   const last = talks.get(chosen?.key ?? kept.chosen);
   if (last && last !== chosen) choose(last);
-  else at(chosen ? "text" : "peer").focus();
+  else $(chosen ? "text" : "peer").focus();
 }
 
 function forget() {
   talks.clear();
   outgoing.length = Math.min(outgoing.length, 1);
   choose(null);
-  at("text").value = "";
+  $("text").value = "";
 }
 
 function leaveHouse() {
-  at("house").hidden = true;
-  at("door").hidden = false;
+  $("house").hidden = true;
+  $("door").hidden = false;
   field.focus();
 }
 
-at("logout").addEventListener("click", () => {
+$("logout").addEventListener("click", () => {
   client?.close();
   client = null;
   forget();
   me = "";
   for (const what of ["talks", "user"]) sessionStorage.removeItem(`dunlin.${what}`);
-  at("token").value = "";
+  $("token").value = "";
   leaveHouse();
 });
 
-at("again").addEventListener("click", () => {
+$("again").addEventListener("click", () => {
   if (byToken) leaveHouse();
   else enter({ user: me });
 });
@@ -135,11 +135,11 @@ const STATES = { idle: "", connecting: "connecting…", online: "online", waitin
 const AT_THE_DOOR = { connecting: "Connecting…", waiting: "The server does not answer. Trying again…" };
 
 function showState(state) {
-  if (!at("door").hidden) at("login-error").textContent = AT_THE_DOOR[state] ?? "";
-  at("state").textContent = STATES[state] + (state === "closed" && lastBye ? `: ${lastBye}` : "");
-  at("state").dataset.state = state === "online" ? "online" : "offline";
-  at("again").hidden = state !== "closed";
-  at("say").querySelector("button").disabled = state === "closed";
+  if (!$("door").hidden) $("login-error").textContent = AT_THE_DOOR[state] ?? "";
+  $("state").textContent = STATES[state] + (state === "closed" && lastBye ? `: ${lastBye}` : "");
+  $("state").dataset.state = state === "online" ? "online" : "offline";
+  $("again").hidden = state !== "closed";
+  $("say").querySelector("button").disabled = state === "closed";
   if (state === "online") talks.forEach(refresh);
 }
 
@@ -153,16 +153,16 @@ document.addEventListener("visibilitychange", () => {
 
 // ---- conversations
 
-at("start").addEventListener("submit", async (event) => {
+$("start").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const typed = at("peer").value.trim();
+  const typed = $("peer").value.trim();
   const isRoom = typed.startsWith("#");
   const name = isRoom ? typed.slice(1).trim() : typed;
-  if (name && (await open((isRoom ? "#" : "@") + name, true))) at("peer").value = "";
+  if (name && (await open((isRoom ? "#" : "@") + name, true))) $("peer").value = "";
 });
 
 async function open(key, andChoose) {
-  at("start-error").textContent = "";
+  $("start-error").textContent = "";
   try {
     const talk = await enterTalk(key);
     refresh(talk);
@@ -170,17 +170,17 @@ async function open(key, andChoose) {
     if (andChoose) choose(talk);
     return true;
   } catch (error) {
-    at("start-error").textContent = said(error);
+    $("start-error").textContent = said(error);
     return false;
   }
 }
 
-at("close-talk").addEventListener("click", async () => {
+$("close-talk").addEventListener("click", async () => {
   const talk = chosen;
   if (talk.isRoom) leaving.add(talk.key);
   talks.delete(talk.key);
   choose(null);
-  at("peer").focus();
+  $("peer").focus();
   if (talk.isServer) return;
   await (talk.isRoom ? client.leave(talk.name) : client.unwatch([talk.name])).catch(() => {});
   leaving.delete(talk.key);
@@ -188,38 +188,38 @@ at("close-talk").addEventListener("click", async () => {
 
 /** On a small screen a conversation covers the list, and the browser's Back leads there. */
 const isSmall = matchMedia("(max-width: 44rem)");
-at("back").addEventListener("click", () => { if (history.state?.talk) history.back(); else goBack(); });
+$("back").addEventListener("click", () => { if (history.state?.talk) history.back(); else goBack(); });
 addEventListener("popstate", () => { if (chosen && isSmall.matches) goBack(); });
 
 function goBack() {
   choose(null);
-  at("peer").focus();
+  $("peer").focus();
 }
 
 function choose(talk) {
   if (chosen) {
-    chosen.draft = at("text").value;
-    chosen.scroll = isAtEnd(at("log")) ? null : at("log").scrollTop;
+    chosen.draft = $("text").value;
+    chosen.scroll = isAtEnd($("log")) ? null : $("log").scrollTop;
   }
   chosen = talk;
-  at("house").dataset.view = talk ? "talk" : "side";
+  $("house").dataset.view = talk ? "talk" : "side";
   if (talk && isSmall.matches && !history.state?.talk) history.pushState({ talk: true }, "");
   if (talk) talk.unread = 0;
-  at("text").value = talk?.draft ?? "";
+  $("text").value = talk?.draft ?? "";
   drawTalk(talk);
   grow();
-  if (talk && !talk.isServer) at("text").focus();
+  if (talk && !talk.isServer) $("text").focus();
   drawTalks();
   if (me) remember();
 }
 
 // ---- what is typed
 
-at("say").addEventListener("submit", (event) => {
+$("say").addEventListener("submit", (event) => {
   event.preventDefault();
-  const text = at("text").value.trim();
+  const text = $("text").value.trim();
   if (!text || !chosen || !client || client.state === "closed") return;
-  at("text").value = "";
+  $("text").value = "";
   lastSignal = 0; // the next word is news
   grow();
   const line = { from: me, text, key: `page-${random()}`, time: Date.now(), state: "waiting", inRoom: chosen.isRoom };
@@ -238,34 +238,34 @@ function sayAgain(line) {
 function edit(line) {
   chosen.lines.splice(chosen.lines.indexOf(line), 1);
   line.item.remove();
-  at("text").value = [line.text, at("text").value].filter(Boolean).join("\n");
+  $("text").value = [line.text, $("text").value].filter(Boolean).join("\n");
   grow();
-  at("text").focus();
+  $("text").focus();
 }
 
-at("text").addEventListener("keydown", (event) => {
+$("text").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
     event.preventDefault();
-    at("say").requestSubmit();
+    $("say").requestSubmit();
   }
 });
 
-at("text").addEventListener("input", () => {
+$("text").addEventListener("input", () => {
   grow();
   const now = Date.now();
-  if (chosen && client && at("text").value && now - lastSignal > SIGNAL_EVERY_MS) {
+  if (chosen && client && $("text").value && now - lastSignal > SIGNAL_EVERY_MS) {
     lastSignal = now;
     client.signal(chosen.to, { typing: true }).catch(() => {});
   }
 });
 
 function grow() {
-  at("text").style.height = "auto";
-  at("text").style.height = `${at("text").scrollHeight}px`;
+  $("text").style.height = "auto";
+  $("text").style.height = `${$("text").scrollHeight}px`;
 }
 
-at("by-name").hidden = byToken;
-at("by-token").hidden = !byToken;
+$("by-name").hidden = byToken;
+$("by-token").hidden = !byToken;
 field.focus();
 const before = byToken ? null : sessionStorage.getItem("dunlin.user");
 if (before) {

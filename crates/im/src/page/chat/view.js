@@ -1,18 +1,9 @@
 // What is shown of conversations. Keeps what is on the screen where it is: who clicks, reads or selects is not
 // disturbed by what comes.
 
-const at = (id) => document.getElementById(id);
-
-function made(name, className, text) {
-  const element = document.createElement(name);
-  if (className) element.className = className;
-  if (text !== undefined) element.textContent = text;
-  return element;
-}
-
 /** A text in its own direction, whatever stands beside it. */
 function words(className, text) {
-  const element = made("bdi", className, text);
+  const element = html("bdi", className, text);
   element.dir = "auto";
   return element;
 }
@@ -25,7 +16,7 @@ function change(element, text) {
 
 function entry(talk) {
   if (talk.entry) return talk.entry;
-  const parts = { item: made("li"), button: made("button"), dot: made("span", talk.isRoom ? "dot room" : "dot"), unread: made("span", "unread") };
+  const parts = { item: html("li"), button: html("button"), dot: html("span", talk.isRoom ? "dot room" : "dot"), unread: html("span", "unread") };
   parts.button.type = "button";
   parts.dot.setAttribute("role", "img");
   if (talk.isRoom || talk.isServer) parts.dot.setAttribute("aria-label", talk.isRoom ? "room" : "notices");
@@ -38,7 +29,7 @@ function entry(talk) {
 }
 
 function drawTalks() {
-  const list = at("talks");
+  const list = $("talks");
   let unread = 0;
   for (const talk of talks.values()) {
     const parts = entry(talk);
@@ -61,7 +52,7 @@ function drawTalks() {
 
 /** What has news stands first, but not under somebody's pointer. */
 function raise(talk) {
-  const list = at("talks");
+  const list = $("talks");
   if (list.matches(":hover, :focus-within")) return;
   list.prepend(entry(talk).item);
 }
@@ -71,22 +62,22 @@ function raise(talk) {
 const isAtEnd = (log) => log.scrollHeight - log.scrollTop - log.clientHeight < 80;
 
 function drawTalk(talk) {
-  at("talk").hidden = !talk;
-  at("nothing").hidden = Boolean(talk);
-  at("skip").hidden = !talk || talk.isServer;
+  $("talk").hidden = !talk;
+  $("nothing").hidden = Boolean(talk);
+  $("skip").hidden = !talk || talk.isServer;
   if (!talk) return;
-  change(at("title"), talk.title);
-  at("close-talk").textContent = talk.isRoom ? "Leave" : "Close";
-  at("say").hidden = talk.isServer;
-  at("messages").replaceChildren(...talk.lines.map(row));
-  at("log").scrollTop = talk.scroll ?? at("log").scrollHeight;
+  change($("title"), talk.title);
+  $("close-talk").textContent = talk.isRoom ? "Leave" : "Close";
+  $("say").hidden = talk.isServer;
+  $("messages").replaceChildren(...talk.lines.map(row));
+  $("log").scrollTop = talk.scroll ?? $("log").scrollHeight;
   drawBelow();
   drawAbout();
 }
 
 function drawAbout() {
   if (!chosen) return;
-  change(at("about"), about(chosen));
+  change($("about"), about(chosen));
   drawTyping();
 }
 
@@ -104,11 +95,11 @@ function about(talk) {
 function drawTyping() {
   const now = Date.now();
   const who = chosen ? [...chosen.typing].filter(([, until]) => until > now).map(([user]) => user) : [];
-  change(at("typing"), who.length ? `${who.slice(0, 3).join(", ")} ${who.length === 1 ? "is" : "are"} typing…` : "");
+  change($("typing"), who.length ? `${who.slice(0, 3).join(", ")} ${who.length === 1 ? "is" : "are"} typing…` : "");
 }
 
 function row(line) {
-  const item = made("li");
+  const item = html("li");
   line.item = item;
   if (line.note) {
     item.className = "note";
@@ -119,13 +110,13 @@ function row(line) {
   if (line.state) item.classList.add(line.state);
   if (line.from !== me || line.inRoom) item.append(words("by", line.from ?? "server"));
   item.append(words("", line.text));
-  const when = made("time", "when");
+  const when = html("time", "when");
   when.dateTime = new Date(line.time).toISOString();
   when.textContent = new Date(line.time).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })
     + (line.state === "waiting" ? " · sending" : line.state === "failed" ? ` · ${line.why}` : line.nobody ? " · nobody is there" : "");
   item.append(when);
   if (line.state === "failed") {
-    const button = made("button", "again", line.again ? "Send again" : "Edit");
+    const button = html("button", "again", line.again ? "Send again" : "Edit");
     button.type = "button";
     button.addEventListener("click", () => (line.again ? sayAgain(line) : edit(line)));
     item.append(button);
@@ -134,13 +125,13 @@ function row(line) {
 }
 
 function drawLine(talk, line, gone) {
-  const log = at("log");
+  const log = $("log");
   const follows = isAtEnd(log) || line.from === me;
   const before = log.scrollHeight;
   gone?.item?.remove();
   // What was above is gone: who reads on is to see the same lines.
   if (!follows) log.scrollTop -= before - log.scrollHeight;
-  at("messages").append(row(line));
+  $("messages").append(row(line));
   if (follows) log.scrollTop = log.scrollHeight;
   else if (!line.note) talk.below += 1;
   drawBelow();
@@ -148,7 +139,7 @@ function drawLine(talk, line, gone) {
 
 function drawAgain(line) {
   if (!line.item?.isConnected) return;
-  const log = at("log");
+  const log = $("log");
   const follows = isAtEnd(log);
   line.item.replaceWith(row(line));
   if (follows) log.scrollTop = log.scrollHeight;
@@ -156,10 +147,10 @@ function drawAgain(line) {
 
 /** Tells who reads older lines that there are newer ones. */
 function drawBelow() {
-  if (isAtEnd(at("log"))) chosen.below = 0;
-  at("newer").hidden = chosen.below === 0;
-  change(at("newer"), `${chosen.below} new ↓`);
+  if (isAtEnd($("log"))) chosen.below = 0;
+  $("newer").hidden = chosen.below === 0;
+  change($("newer"), `${chosen.below} new ↓`);
 }
 
-at("log").addEventListener("scroll", () => { if (chosen) drawBelow(); });
-at("newer").addEventListener("click", () => { at("log").scrollTop = at("log").scrollHeight; });
+$("log").addEventListener("scroll", () => { if (chosen) drawBelow(); });
+$("newer").addEventListener("click", () => { $("log").scrollTop = $("log").scrollHeight; });

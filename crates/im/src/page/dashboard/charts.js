@@ -6,17 +6,9 @@ const LINES_MAX = 8;
 const LANES_MAX = 16;
 const SVG = "http://www.w3.org/2000/svg";
 
-const $ = (id) => document.getElementById(id);
-
 const node = (name, attributes = {}, text) => {
   const made = document.createElementNS(SVG, name);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  if (text !== undefined) made.textContent = text;
-  return made;
-};
-const html = (name, className, text) => {
-  const made = document.createElement(name);
-  if (className) made.className = className;
   if (text !== undefined) made.textContent = text;
   return made;
 };
